@@ -1,0 +1,58 @@
+# Lambent on the cluster: image and chart.
+# shellcheck shell=bash disable=SC2154,SC2164
+
+install_lambent() {
+  local tag release
+  [ -f "$ROOT/charts/lambent/Chart.yaml" ] || fail "there is no charts/lambent"
+  rm -rf "$DIR"/work/* # of a run that was killed
+  build_rust
+  push_lambent
+  tag=$(stamp image-lambent)
+  push_examples
+  release=$tag-$(content_hash "$ROOT/charts/lambent")-$(sha256sum <"$HERE/lib/install.sh" | cut -c 1-12)
+  if stamp_is release "$release" && is_available; then return; fi
+  say "installing the chart"
+  forget_unfinished_release
+  upgrade_release "$tag" || { dump; fail "helm could not install the chart"; }
+  wait_until_available || { dump; fail "Lambent does not become available"; }
+  set_stamp release "$release"
+}
+
+upgrade_release() { # TAG
+  "$BIN/helm" --kubeconfig "$DIR/admin.kubeconfig" upgrade --install lambent "$ROOT/charts/lambent" \
+    --namespace "$NAMESPACE" --create-namespace --timeout 3m \
+    --set image.repository="$REGISTRY/lambent" --set image.tag="$1" \
+    --set gateway.service.type=NodePort --set gateway.service.nodePort="$GATEWAY_PORT" \
+    --set "controller.plainHttpRegistries={$REGISTRY}" >/dev/null
+}
+
+# A helm that was killed leaves its release locked for ever.
+forget_unfinished_release() {
+  kube -n "$NAMESPACE" delete secret --ignore-not-found \
+    -l 'owner=helm,name=lambent,status in (pending-install,pending-upgrade,pending-rollback)' >/dev/null
+}
+
+deployments() { kube -n "$NAMESPACE" get deployments -o name; }
+
+is_available() {
+  [ -n "$(deployments)" ] && kube -n "$NAMESPACE" wait deployment --all --for=condition=Available --timeout=1s >/dev/null 2>&1
+}
+
+wait_until_available() {
+  local deployment
+  for deployment in $(deployments); do
+    kube -n "$NAMESPACE" rollout status "$deployment" --timeout=120s --request-timeout=0 >/dev/null || return 1
+  done
+  is_available
+}
+
+dump() {
+  local pod
+  kube -n "$NAMESPACE" get pods -o wide || return 0
+  kube -n "$NAMESPACE" get events --sort-by=.lastTimestamp | tail -n 30
+  for pod in $(kube -n "$NAMESPACE" get pods -o name); do
+    echo "--- $pod"
+    kube -n "$NAMESPACE" logs "$pod" --all-containers --tail=60 || :
+    kube -n "$NAMESPACE" logs "$pod" --all-containers --tail=60 --previous 2>/dev/null || :
+  done
+}
