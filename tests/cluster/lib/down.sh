@@ -9,7 +9,7 @@ tear_down() {
   unmount_all
   remove_cgroups
   remove_network
-  [ ! -s "$DIR/sysctl.before" ] || sysctl -q -p "$DIR/sysctl.before" || :
+  restore_host
   rm -rf "$DIR"
 }
 
@@ -59,18 +59,26 @@ remove_cgroups() {
 }
 
 remove_network() {
-  local namespace table
+  local namespace table rules
   for namespace in $(ip netns list | awk '/^cni-/ {print $1}'); do
     ip netns delete "$namespace" || : # takes its veth pair along
   done
   ip link delete cni0 2>/dev/null || :
   ip address delete "$NODE_IP/32" dev lo 2>/dev/null || :
   for table in iptables ip6tables; do
-    if "$table-save" 2>/dev/null | grep -qE "$OUR_RULES"; then
-      "$table-save" | grep -vE "$OUR_RULES" | "$table-restore"
+    rules=$("$table-save" 2>/dev/null || :)
+    if [[ $rules =~ KUBE-|CNI- ]]; then
+      grep -vE 'KUBE-|CNI-' <<<"$rules" | "$table-restore"
     fi
   done
-  rm -rf /var/lib/cni/results/lambent-test-*
 }
 
-OUR_RULES='KUBE-|CNI-'
+restore_host() {
+  local folder
+  if [ -s "$DIR/sysctl.before" ]; then sysctl -q -p "$DIR/sysctl.before" || :; fi
+  rm -rf /var/lib/cni/results/lambent-test-*
+  if [ -f "$DIR/made" ]; then
+    while read -r folder; do rm -rf --one-file-system "$folder"; done <"$DIR/made"
+  fi
+  rmdir --ignore-fail-on-non-empty /run/netns /var/lib/containers 2>/dev/null || :
+}

@@ -2,6 +2,8 @@
 # shellcheck shell=bash disable=SC2154,SC2164
 
 SYSCTLS=(net.ipv4.ip_forward net.ipv4.conf.all.route_localnet vm.overcommit_memory kernel.panic kernel.panic_on_oops)
+# Where containerd, CNI, the kubelet and buildah write whatever they are told.
+HOST_FOLDERS=(/etc/cni /run/containerd /var/lib/cni /var/lib/containers/cache /var/lib/kubelet /var/log/containers /var/log/pods)
 PORTS=(2379 2380 5000 6443 10250)
 
 kube() { "$BIN/kubectl" --kubeconfig "$DIR/admin.kubeconfig" --request-timeout=10s "$@"; }
@@ -84,6 +86,8 @@ refuse_taken_ports() {
 }
 
 prepare_host() {
+  local folder
+  for folder in "${HOST_FOLDERS[@]}"; do [ -e "$folder" ] || echo "$folder"; done >made # 'down' removes these
   sysctl -e "${SYSCTLS[@]}" >sysctl.before 2>/dev/null # as they were; 'down' puts them back
   sysctl -qw net.ipv4.ip_forward=1
   ip address show dev lo | grep -q " $NODE_IP/" || ip address add "$NODE_IP/32" dev lo
@@ -165,6 +169,7 @@ state = "$DIR/containerd-state"
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         BinaryName = "/usr/sbin/runc"
+        Root = "$DIR/runc"
 Y
   cat >cni/10-pods.conflist <<Y
 {"cniVersion": "0.4.0", "name": "lambent-test", "plugins": [
@@ -220,6 +225,7 @@ cgroupDriver: cgroupfs
 failCgroupV1: false
 failSwapOn: false
 maxPods: 500
+podLogsDir: $DIR/pod-logs
 serializeImagePulls: false
 registryPullQPS: 0
 imageGCHighThresholdPercent: 100
@@ -233,5 +239,6 @@ Y
   start kubelet "$BIN/kubelet" --config=kubelet.yaml --kubeconfig=kubelet.kubeconfig --hostname-override=node0 \
     --node-ip="$NODE_IP" --root-dir="$DIR/kubelet"
   start kube-proxy "$BIN/kube-proxy" --kubeconfig=admin.kubeconfig --hostname-override=node0 --cluster-cidr="$POD_CIDR" \
-    --proxy-mode=iptables --conntrack-max-per-core=0
+    --proxy-mode=iptables --conntrack-max-per-core=0 \
+    --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
 }
