@@ -1,1 +1,28 @@
-//! placeholder
+//! The vocabulary of Lambent: the custom resources that users write and see, the validated form
+//! that the rest of the code works with, names, labels and conditions. Nothing here does I/O.
+//!
+//! ```text
+//! Function (what a user applies) -> Settings (of the request path; change at once)
+//!                                -> Template (what runs) -> Revision (immutable snapshot)
+//! ```
+#![warn(missing_docs)]
+
+pub mod bytes;
+pub mod condition;
+pub mod crd;
+pub mod duration;
+pub mod function;
+pub mod meta;
+pub mod revision;
+pub mod settings;
+pub mod signal;
+pub mod template;
+
+pub use bytes::ByteSize;
+pub use condition::{ConditionType, Conditions, Reason};
+pub use duration::Duration;
+pub use function::{Function, FunctionSpec, FunctionStatus};
+pub use meta::{FunctionKey, RevisionKey};
+pub use revision::{InstanceRef, Revision, RevisionSpec, RevisionStatus};
+pub use settings::{InvalidSettings, Settings};
+pub use template::{Protocol, Template};

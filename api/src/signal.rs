@@ -1,0 +1,93 @@
+//! What a gateway tells: the load of each Revision, and which stopping instances are drained.
+//! Sent as one JSON object a line.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{FunctionKey, InstanceRef};
+
+/// One line from a gateway.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Message {
+    /// The load of one Revision now.
+    Load(Load),
+    /// A stopping instance has no request any more and can be ended at once.
+    Drained(Drained),
+    /// Everything about the present state was said; repeated each second as a sign of life.
+    Synced,
+}
+
+/// The load of one Revision as the gateway that owns its Function sees it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Load {
+    /// Namespace of the Function.
+    pub namespace: String,
+    /// Name of the Function.
+    pub function: String,
+    /// Name of the Revision.
+    pub revision: String,
+    /// Whether new requests go to this Revision.
+    pub serving: bool,
+    /// Requests at instances now.
+    pub in_flight: u32,
+    /// Requests waiting now.
+    pub queued: u32,
+    /// The most requests in flight at once since the last message about this Revision.
+    pub peak_in_flight: u32,
+    /// Instances that answer.
+    pub ready: u32,
+    /// Instances known that do not answer yet.
+    pub starting: u32,
+    /// How long a request has an instance, in seconds, as a moving average; absent until one was served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_seconds: Option<f64>,
+    /// Starts that ended since the last message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<Start>,
+}
+
+impl Load {
+    /// Which Function.
+    pub fn function_key(&self) -> FunctionKey {
+        FunctionKey::new(&self.namespace, &self.function)
+    }
+}
+
+/// How long one instance took from its creation until it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// From creation to the first accepted connection.
+    pub seconds: f64,
+    /// How many instances, of any Function, were created before it and were still starting then.
+    pub ahead: u32,
+}
+
+/// A stopping instance that no request uses any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Namespace of the instance.
+    pub namespace: String,
+    /// Which instance.
+    #[serde(flatten)]
+    pub instance: InstanceRef,
+}
+
+/// Asks the owner of a Function to stop using all but `keep` instances of a Revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retire {
+    /// Namespace of the Revision.
+    pub namespace: String,
+    /// Name of the Revision.
+    pub revision: String,
+    /// How many instances stay in use.
+    pub keep: u32,
+}
+
+/// The instances that the gateway has stopped using: all of them idle, and fewer than asked for
+/// when fewer were.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// Safe to stop.
+    pub instances: Vec<InstanceRef>,
+}
