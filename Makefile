@@ -35,12 +35,12 @@ unit: ## unit and contract tests
 
 .PHONY: e2e
 e2e: ## end-to-end tests, on LAMBENT_TEST_KUBECONFIG, REGISTRY and GATEWAY if set, else on the test cluster
-	tests/cluster/e2e $(CARGO_FLAGS)
+	tests/cluster/with cargo test $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --lib --test '*'
 
 .PHONY: bench
 bench: ## benchmarks on the test cluster
-	line=$$(tests/cluster/cluster ready); eval "$$line"; \
-	LAMBENT_TEST_KUBECONFIG=$$KUBECONFIG cargo run $(CARGO_FLAGS) -p lambent-tests --bin bench
+	cargo build $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --bin bench
+	tests/cluster/with $(CARGO_TARGET_DIR)/x86_64-unknown-linux-musl/release/bench
 
 .PHONY: lint
 lint: ## format and clippy, warnings are errors

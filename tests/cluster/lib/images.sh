@@ -38,12 +38,25 @@ stamp() { cat "$DIR/stamp/$1" 2>/dev/null || :; }
 stamp_is() { [ "$(stamp "$1")" = "$2" ]; }
 set_stamp() { echo "$2" >"$DIR/stamp/$1"; }
 
-build_rust() {
-  local manifest packages=(-p lambent)
+# Cargo compiles dependencies anew for another choice of packages, as their features may differ:
+# the images and the end-to-end tests are built with the same one.
+rust_packages() {
+  printf -- '-p lambent -p lambent-tests'
+  rust_examples | xargs -r printf ' -p %s'
+}
+
+rust_examples() {
+  local manifest
   for manifest in "$ROOT"/examples/*/Cargo.toml; do
-    if [ -f "$manifest" ]; then packages+=(-p "$(package_name "$manifest")"); fi
+    if [ -f "$manifest" ]; then package_name "$manifest"; fi
   done
-  (cd "$ROOT" && cargo build --release --target "$RUST_TARGET" --bins "${packages[@]}")
+}
+
+build_rust() {
+  local packages binaries
+  read -ra packages <<<"$(rust_packages)"
+  read -ra binaries <<<"--bin lambent $(rust_examples | xargs -r printf -- '--bin %s ')"
+  (cd "$ROOT" && cargo build --release --target "$RUST_TARGET" "${packages[@]}" "${binaries[@]}")
 }
 
 package_name() { sed -n 's/^name *= *"\(.*\)"/\1/p' "$1" | head -n 1; }
