@@ -1,0 +1,254 @@
+//! The request path: route, admit, wait for a permit, pick an instance, forward, answer.
+
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::Future;
+use http::{HeaderValue, Request, Response, Uri, Version, header, uri::PathAndQuery};
+use http_body::Body;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http1::SendRequest},
+};
+use lambent_api::Settings;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    access_log::Record,
+    body::{AnswerBody, Held, RequestBody, ResponseBody},
+    directory::Directory,
+    function::{Function, Permit},
+    headers,
+    refusal::Refusal,
+    router,
+    target::Connection,
+};
+
+/// After a timeout or a cancel an instance may take this long to end the request that it still
+/// has; then it is no longer used.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the request path needs.
+#[derive(Debug)]
+pub struct Forwarder {
+    /// Looks Functions up.
+    pub directory: Arc<Directory>,
+    /// Functions are called as `<name>.<namespace>.<domain>` as well.
+    pub domain: Option<String>,
+}
+
+/// An answer whose head is here.
+struct Answer {
+    response: Response<Incoming>,
+    permit: Permit,
+    sender: SendRequest<RequestBody>,
+    handed_over: Instant,
+    settings: Arc<Settings>,
+}
+
+/// What became of sending a request.
+enum Sent {
+    Answered(Box<Answer>),
+    /// No byte of it was sent, or it may be sent again (RFC 9110 section 9.2.2).
+    Again(Request<RequestBody>),
+}
+
+impl Forwarder {
+    /// Answers one request. Dropping the future is the caller's going away.
+    pub async fn serve(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
+        let id = headers::request_id(request.headers());
+        let mut record = Record::new(id, request.method().clone(), Instant::now());
+        match self.answer(request, peer, &mut record).await {
+            Ok(answer) => answer.response(record),
+            Err(refusal) => refused(&refusal, record),
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, record: &mut Record) -> Result<Answer, Refusal> {
+        let (function, uri) = self.route(&request)?;
+        record.function = Some(function.clone());
+        let settings = function.settings();
+        let too_large = Refusal::BodyTooLarge { max: settings.max_body };
+        if request.body().size_hint().lower() > settings.max_body {
+            return Err(too_large);
+        }
+        let (body, exceeded) = outbound(request, uri, peer, &record.id, settings.max_body);
+        let mut request = body;
+        let mut again = false;
+        loop {
+            // Ends with a permit or at queue.timeout.
+            let permit = function.acquire(record.arrived, again).await?;
+            again = true;
+            // Ends with a connection or at CONNECT_TIMEOUT; nothing was sent without one.
+            let Ok(connection) = permit.target().connect().await else {
+                permit.instance_is_away();
+                continue;
+            };
+            record.granted(&permit.grant, Instant::now());
+            // Ends with the head of the answer or at timeout.
+            match send(permit, connection, request, settings.clone()).await {
+                Ok(Sent::Answered(answer)) => return Ok(*answer),
+                Ok(Sent::Again(same)) => request = same,
+                Err(_) if exceeded.load(Ordering::Acquire) => return Err(too_large),
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    fn route(&self, request: &Request<Incoming>) -> Result<(Arc<Function>, Uri), Refusal> {
+        let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).or(request.uri().host());
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        let route = router::route(host, path, self.domain.as_deref()).ok_or(Refusal::NotAFunctionPath)?;
+        let function = self.directory.find(route.namespace, route.name);
+        let missing = || Refusal::FunctionNotFound(format!("{}/{}", route.namespace, route.name));
+        let function = function.ok_or_else(missing)?;
+        let uri = Uri::try_from(&*router::origin_form(route.rest));
+        Ok((function, uri.map_err(|error| Refusal::BadRequest(error.to_string()))?))
+    }
+}
+
+/// The request as the function gets it.
+fn outbound(
+    request: Request<Incoming>,
+    uri: Uri,
+    peer: IpAddr,
+    id: &HeaderValue,
+    max_body: u64,
+) -> (Request<RequestBody>, Arc<std::sync::atomic::AtomicBool>) {
+    let (mut head, body) = request.into_parts();
+    head.uri = uri;
+    head.version = Version::HTTP_11;
+    headers::remove_hop_by_hop(&mut head.headers);
+    headers::add_forwarded(&mut head.headers, peer);
+    head.headers.insert(headers::X_REQUEST_ID, id.clone());
+    let (body, exceeded) = RequestBody::new(body, max_body);
+    (Request::from_parts(head, body), exceeded)
+}
+
+/// Sends a request and waits for the head of its answer.
+async fn send(
+    permit: Permit,
+    mut connection: Connection,
+    request: Request<RequestBody>,
+    settings: Arc<Settings>,
+) -> Result<Sent, Refusal> {
+    let handed_over = Instant::now();
+    let deadline = handed_over + settings.timeout;
+    let spare = (connection.reused && may_repeat(&request)).then(|| without_body(&request));
+    let future = connection.sender.try_send_request(request);
+    let mut running =
+        Running { parts: Some((permit, connection.sender, Box::pin(future))), until: deadline + ENDS_WITHIN };
+    let outcome = match &mut running.parts {
+        Some((_, _, future)) => timeout_at(deadline, future).await,
+        None => return Err(Refusal::InstanceFailed("no exchange".into())),
+    };
+    let Ok(outcome) = outcome else { return Err(Refusal::FunctionTimeout(settings.timeout)) };
+    let Some((permit, sender, _)) = running.parts.take() else {
+        return Err(Refusal::InstanceFailed("no exchange".into()));
+    };
+    match outcome {
+        Ok(response) => Ok(Sent::Answered(Box::new(Answer { response, permit, sender, handed_over, settings }))),
+        Err(mut error) => match error.take_message().or(spare) {
+            Some(request) => Ok(Sent::Again(request)),
+            None => Err(Refusal::InstanceFailed(error.into_error().to_string())),
+        },
+    }
+}
+
+/// Only what has no body is kept to be sent again.
+fn may_repeat(request: &Request<RequestBody>) -> bool {
+    request.method().is_idempotent() && request.body().is_end_stream()
+}
+
+fn without_body(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::empty());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
+}
+
+type Exchange = dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + Send;
+
+/// A request that an instance has. Dropped early, by a timeout or because the caller has left, it
+/// keeps its slot until the instance has answered.
+struct Running {
+    parts: Option<(Permit, SendRequest<RequestBody>, Pin<Box<Exchange>>)>,
+    until: Instant,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some((permit, sender, future)) = self.parts.take() else { return };
+        let until = self.until;
+        // Ends with the answer, or when the instance has had its time and a grace.
+        tokio::spawn(async move {
+            let answer = async { drop(future.await.map(|response| response.into_body().collect())) };
+            if timeout_at(until, answer).await.is_err() {
+                permit.instance_is_stuck();
+            }
+            drop(sender);
+        });
+    }
+}
+
+impl Answer {
+    fn response(self, mut record: Record) -> Response<ResponseBody> {
+        let Self { response, permit, sender, handed_over, settings } = self;
+        let (mut head, body) = response.into_parts();
+        headers::remove_hop_by_hop(&mut head.headers);
+        record.status = head.status;
+        let limit = if is_event_stream(&head.headers) { settings.stream_timeout } else { settings.timeout };
+        let cold = observe_cold_start(&record, &permit);
+        let function_time = handed_over.elapsed().as_secs_f64();
+        head.headers.insert(headers::SERVER_TIMING, server_timing(record.waited, cold, function_time));
+        if record.cold {
+            head.headers.insert(headers::COLD_START, HeaderValue::from_static("true"));
+        }
+        head.headers.insert(headers::X_REQUEST_ID, record.id.clone());
+        let body = AnswerBody::new(body, Held { permit, sender, record }, handed_over + limit);
+        Response::from_parts(head, ResponseBody::Answer(Box::pin(body)))
+    }
+}
+
+fn is_event_stream(headers: &http::HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Seconds of the wait that went into starting the instance.
+fn observe_cold_start(record: &Record, permit: &Permit) -> f64 {
+    let started = &permit.grant.started;
+    let (Some(answered), Some(addressed), true) = (started.answered, started.addressed, record.cold) else {
+        return 0.0;
+    };
+    let total = answered.duration_since(record.arrived).as_secs_f64();
+    let order = started.seen.duration_since(record.arrived).as_secs_f64();
+    let address = addressed.duration_since(started.seen).as_secs_f64();
+    let answer = answered.duration_since(addressed).as_secs_f64();
+    if let Some(function) = &record.function {
+        function.metrics.cold_start([order, address, answer, total]);
+    }
+    total
+}
+
+fn server_timing(waited: f64, cold: f64, function: f64) -> HeaderValue {
+    let queue = (waited - cold).max(0.0) * 1e3;
+    let text = format!("queue;dur={queue:.2}, cold;dur={:.2}, function;dur={:.2}", cold * 1e3, function * 1e3);
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("queue"))
+}
+
+fn refused(refusal: &Refusal, mut record: Record) -> Response<ResponseBody> {
+    let (status, reason) = refusal.kind();
+    record.refused(status, reason);
+    let mut response = refusal.response(record.id.to_str().unwrap_or_default());
+    response.headers_mut().insert(headers::X_REQUEST_ID, record.id.clone());
+    record.sent = response.body().len() as u64;
+    record.end();
+    response.map(|body: Bytes| ResponseBody::Own(Full::new(body)))
+}

@@ -1,0 +1,245 @@
+//! The gateway on a cluster: watches of Functions and Revisions, the raise from zero, and who may
+//! call the internal port.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, future::BoxFuture};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+    core::DeserializeGuard,
+    runtime::{WatchStreamExt, watcher},
+};
+use lambent_api::{ConditionType, Conditions, Function, Reason, Revision, Settings};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::{sync::mpsc, time::timeout};
+use tracing::{debug, warn};
+
+use crate::{
+    directory::{Change, FunctionView, RevisionView},
+    hub::Raise,
+    internal::Authenticate,
+};
+
+/// A call to the API server that takes longer is given up and made again.
+const CALL: Duration = Duration::from_secs(5);
+/// The audience of tokens for the internal port.
+const AUDIENCE: &str = "lambent-gateway";
+/// How long a reviewed token is good without another review.
+const REVIEWED_FOR: Duration = Duration::from_secs(60);
+/// More tokens than there can be callers: the oldest go first.
+const MAX_REVIEWED: usize = 256;
+
+/// Follows Functions until the receiver is gone.
+pub async fn functions(client: Client, namespace: Option<String>, to: mpsc::Sender<Change>, synced: impl FnOnce()) {
+    let view = |f: &Function| Change::Function(function_view(f));
+    follow(api(client, namespace), to, Function::key, view, Change::FunctionGone, synced).await;
+}
+
+/// Follows Revisions until the receiver is gone.
+pub async fn revisions(client: Client, namespace: Option<String>, to: mpsc::Sender<Change>, synced: impl FnOnce()) {
+    let view = |r: &Revision| Change::Revision(revision_view(r));
+    follow(api(client, namespace), to, Revision::key, view, Change::RevisionGone, synced).await;
+}
+
+fn api<K>(client: Client, namespace: Option<String>) -> Api<DeserializeGuard<K>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    DeserializeGuard<K>: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client, &namespace),
+        None => Api::all(client),
+    }
+}
+
+async fn follow<K, Key>(
+    api: Api<DeserializeGuard<K>>,
+    to: mpsc::Sender<Change>,
+    key: fn(&K) -> Key,
+    view: impl Fn(&K) -> Change,
+    gone: fn(Key) -> Change,
+    synced: impl FnOnce(),
+) where
+    K: Clone + std::fmt::Debug + Send + 'static,
+    Key: Clone + Eq + Hash,
+    DeserializeGuard<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let mut synced = Some(synced);
+    let mut known: HashSet<Key> = HashSet::new();
+    let mut unsaid: HashSet<Key> = HashSet::new();
+    let mut events = pin!(watcher(api, watcher::Config::default().any_semantic()).default_backoff());
+    while let Some(event) = events.next().await {
+        let changes = match event {
+            Ok(watcher::Event::Init) => {
+                unsaid.clone_from(&known);
+                Vec::new()
+            }
+            Ok(
+                watcher::Event::Apply(DeserializeGuard(Ok(object)))
+                | watcher::Event::InitApply(DeserializeGuard(Ok(object))),
+            ) => {
+                let key = key(&object);
+                unsaid.remove(&key);
+                known.insert(key);
+                vec![view(&object)]
+            }
+            Ok(watcher::Event::Delete(DeserializeGuard(Ok(object)))) => {
+                known.remove(&key(&object));
+                vec![gone(key(&object))]
+            }
+            // The controller says so in the object's status.
+            Ok(watcher::Event::Apply(_) | watcher::Event::InitApply(_) | watcher::Event::Delete(_)) => Vec::new(),
+            Ok(watcher::Event::InitDone) => {
+                if let Some(synced) = synced.take() {
+                    synced();
+                }
+                {
+                    known.retain(|key| !unsaid.contains(key));
+                    unsaid.drain().map(gone).collect()
+                }
+            }
+            Err(error) => {
+                warn!(%error, "a watch failed; it is tried again, and what runs is served on");
+                Vec::new()
+            }
+        };
+        for change in changes {
+            if to.send(change).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn function_view(function: &Function) -> FunctionView {
+    let status = function.status.clone().unwrap_or_default();
+    let stalled = status.conditions.find(ConditionType::Stalled).filter(|c| c.status == "True");
+    FunctionView {
+        key: function.key(),
+        settings: Settings::try_from(&function.spec).ok().map(Arc::new),
+        stalled: stalled.map(|c| Reason::new(&c.reason, &c.message)),
+        revision: status.revision.or(status.latest_revision),
+    }
+}
+
+fn revision_view(revision: &Revision) -> RevisionView {
+    let conditions = revision.status.as_ref().map(|s| &s.conditions);
+    let startable = conditions.and_then(|c| c.find(ConditionType::Startable)).filter(|c| c.status == "False");
+    RevisionView {
+        key: revision.key(),
+        wanted: u32::try_from(revision.spec.instances).unwrap_or(0),
+        not_startable: startable.map(|c| Reason::new(&c.reason, &c.message)),
+    }
+}
+
+/// Raises through the scale subresource, which is all that the gateway may write.
+pub struct KubeRaise(pub Client);
+
+impl Raise for KubeRaise {
+    fn raise<'a>(&'a self, namespace: &'a str, revision: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let api: Api<Revision> = Api::namespaced(self.0.clone(), namespace);
+            // Only from zero: whatever else it says by now is the autoscaler's decision.
+            let patch = json!([
+                {"op": "test", "path": "/spec/replicas", "value": 0},
+                {"op": "replace", "path": "/spec/replicas", "value": 1},
+            ]);
+            let Ok(patch) = serde_json::from_value(patch).map(Patch::<()>::Json) else { return };
+            let params = PatchParams::default();
+            let call = api.patch_scale(revision, &params, &patch);
+            match timeout(CALL, call).await {
+                Ok(Ok(_)) => debug!(namespace, revision, "raised from zero"),
+                Ok(Err(kube::Error::Api(status))) if status.code == 422 || status.code == 409 => {
+                    debug!(namespace, revision, "was raised already");
+                }
+                Ok(Err(error)) => warn!(namespace, revision, %error, "could not ask for a first instance"),
+                Err(_) => warn!(namespace, revision, "the API server did not answer in time"),
+            }
+        })
+    }
+}
+
+/// Asks the API server whose a token is.
+pub struct Reviewer {
+    client: Client,
+    accounts: Vec<String>,
+    reviewed: Mutex<HashMap<[u8; 32], Instant>>,
+}
+
+impl Reviewer {
+    /// Lets these accounts in, by their full user names.
+    pub fn new(client: Client, accounts: Vec<String>) -> Self {
+        Self { client, accounts, reviewed: Mutex::default() }
+    }
+
+    async fn review(&self, token: String) -> Result<bool, kube::Error> {
+        let spec = TokenReviewSpec { token: Some(token), audiences: Some(vec![AUDIENCE.to_owned()]) };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let api: Api<TokenReview> = Api::all(self.client.clone());
+        let status = api.create(&PostParams::default(), &review).await?.status.unwrap_or_default();
+        let audience = status.audiences.unwrap_or_default().iter().any(|a| a == AUDIENCE);
+        let user = status.user.and_then(|u| u.username).unwrap_or_default();
+        Ok(status.authenticated == Some(true) && audience && self.accounts.contains(&user))
+    }
+
+    fn remember(&self, key: [u8; 32]) {
+        let mut reviewed = self.reviewed.lock();
+        if reviewed.len() >= MAX_REVIEWED {
+            let oldest = reviewed.iter().min_by_key(|(_, at)| **at).map(|(key, _)| *key);
+            oldest.and_then(|key| reviewed.remove(&key));
+        }
+        reviewed.insert(key, Instant::now());
+    }
+}
+
+impl Authenticate for Reviewer {
+    fn allows(&self, token: String) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let key: [u8; 32] = Sha256::digest(&token).into();
+            if self.reviewed.lock().get(&key).is_some_and(|at| at.elapsed() < REVIEWED_FOR) {
+                return true;
+            }
+            match timeout(CALL, self.review(token)).await {
+                Ok(Ok(true)) => {
+                    self.remember(key);
+                    true
+                }
+                Ok(Ok(false)) => {
+                    warn!("a token for the internal port was refused");
+                    false
+                }
+                Ok(Err(error)) => {
+                    warn!(%error, "a token for the internal port could not be reviewed");
+                    false
+                }
+                Err(_) => false,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_go_to_the_proving_revision_while_none_serves() {
+        let mut function = Function::new("hello", serde_json::from_value(json!({"image": "a"})).unwrap());
+        function.status = Some(serde_json::from_value(json!({"latestRevision": "hello-1"})).unwrap());
+        assert_eq!(function_view(&function).revision.as_deref(), Some("hello-1"));
+        function.status =
+            Some(serde_json::from_value(json!({"revision": "hello-0", "latestRevision": "hello-1"})).unwrap());
+        assert_eq!(function_view(&function).revision.as_deref(), Some("hello-0"));
+    }
+}

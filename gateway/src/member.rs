@@ -1,0 +1,97 @@
+//! One instance as a member of its Function's pool.
+
+use std::{sync::Arc, time::Duration};
+
+use lambent_api::{
+    InstanceRef,
+    signal::{Load, Start},
+};
+use tokio::time::Instant;
+
+use crate::{
+    pool::{MemberId, Started},
+    target::Target,
+};
+
+/// Whether new requests may go to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It does not answer yet.
+    Starting,
+    /// It answers.
+    Ready,
+    /// Named for stopping at this time, while idle.
+    Retired(Instant),
+    /// It is being stopped, or was found not to end a request.
+    Stopping,
+}
+
+/// An instance and who is on it.
+#[derive(Debug)]
+pub struct Member {
+    /// Its number in the pool.
+    pub id: MemberId,
+    /// Name and unique id.
+    pub instance: InstanceRef,
+    /// Its Revision.
+    pub revision: Arc<str>,
+    /// Where and through which connections it is reached.
+    pub target: Arc<Target>,
+    /// Whether new requests may go there.
+    pub usage: Use,
+    /// Requests there now. Survives leaving and coming back, restarts and deletion: only a
+    /// request's end takes it down.
+    pub in_flight: u32,
+    /// The most at once since last told.
+    pub peak: u32,
+    /// When a slot was last taken or given back.
+    pub last_used: Instant,
+    /// Milestones of its start.
+    pub started: Started,
+    /// How often its process was started again.
+    pub restarts: u32,
+    /// The fleet has it no more.
+    pub gone: bool,
+    /// How long the start took, to be told once.
+    pub start: Option<Start>,
+}
+
+impl Member {
+    /// An instance that was just seen.
+    pub fn new(id: MemberId, instance: InstanceRef, revision: Arc<str>, now: Instant) -> Self {
+        Self {
+            id,
+            instance,
+            revision,
+            target: Arc::default(),
+            usage: Use::Starting,
+            in_flight: 0,
+            peak: 0,
+            last_used: now,
+            started: Started { seen: now, addressed: None, answered: None },
+            restarts: 0,
+            gone: false,
+            start: None,
+        }
+    }
+
+    /// Whether it has a free slot for a new request.
+    pub fn can_take(&self, limit: u32, now: Instant, retired_for: Duration) -> bool {
+        let usable = match self.usage {
+            Use::Ready => true,
+            Use::Retired(since) => now.duration_since(since) > retired_for,
+            Use::Starting | Use::Stopping => false,
+        };
+        usable && self.in_flight < limit
+    }
+
+    /// Adds it to the load of its Revision and starts its peak anew.
+    pub fn add_to(&mut self, load: &mut Load) {
+        load.in_flight += self.in_flight;
+        load.peak_in_flight += self.peak;
+        self.peak = self.in_flight;
+        load.ready += u32::from(self.usage == Use::Ready);
+        load.starting += u32::from(self.usage == Use::Starting);
+        load.starts.extend(self.start.take());
+    }
+}

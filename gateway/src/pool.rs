@@ -1,0 +1,365 @@
+//! Queue and permits of one Function: who waits, who is served where. A state machine without
+//! clock, socket or waker: `W` is whatever wakes a waiter, and time comes in as an argument.
+//!
+//! ```text
+//! admit -> Granted | Waiting(ticket) | Refused        next_grant -> (waiter, grant)*
+//! release, observe, answered, serve ... -> then next_grant until it gives none
+//! ```
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use lambent_api::{
+    InstanceRef, Reason, Settings,
+    signal::{Load, Start},
+};
+use tokio::time::Instant;
+
+use crate::{
+    member::{Member, Use},
+    refusal::Refusal,
+    service_time::ServiceTime,
+    target::Target,
+};
+
+/// An instance that was named for stopping is used again when nothing came of it in this time.
+/// Longer than any single write of the autoscaler may take.
+const RETIRED_FOR: Duration = Duration::from_secs(15);
+
+/// The state of one Function's queue and instances.
+pub struct Pool<W> {
+    settings: Arc<Settings>,
+    serving: Option<Serving>,
+    members: Vec<Member>,
+    queue: VecDeque<(Ticket, W)>,
+    next_ticket: Ticket,
+    next_member: MemberId,
+    service_time: ServiceTime,
+    stalled: Option<Reason>,
+}
+
+/// Position in the queue; later ones are greater.
+pub type Ticket = u64;
+/// Which member of a pool; never used again.
+pub type MemberId = u64;
+
+/// The Revision that new requests go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// Name of the Revision.
+    pub revision: Arc<str>,
+    /// Its wanted count.
+    pub wanted: u32,
+    /// Why no instance of it can start, if that is so.
+    pub not_startable: Option<Reason>,
+}
+
+/// A slot of an instance, taken.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Whose slot.
+    pub member: MemberId,
+    /// Where to send.
+    pub target: Arc<Target>,
+    /// The Revision of the instance.
+    pub revision: Arc<str>,
+    /// When the instance was known and answered first.
+    pub started: Started,
+}
+
+/// Milestones of an instance's start as the gateway saw them.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    /// When the gateway first saw it.
+    pub seen: Instant,
+    /// When it knew where.
+    pub addressed: Option<Instant>,
+    /// When it first answered.
+    pub answered: Option<Instant>,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Admission {
+    /// It can be sent now.
+    Granted(Grant),
+    /// It waits; its waker was kept.
+    Waiting(Ticket),
+    /// It is refused.
+    Refused(Refusal),
+}
+
+impl<W> Pool<W> {
+    /// An empty pool.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            settings,
+            serving: None,
+            members: Vec::new(),
+            queue: VecDeque::new(),
+            next_ticket: 0,
+            next_member: 0,
+            service_time: ServiceTime::default(),
+            stalled: None,
+        }
+    }
+
+    /// Takes other settings; they hold for everyone from now on.
+    pub fn configure(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
+    /// Sends new requests to this Revision; without one, `stalled` says whether one can be expected.
+    pub fn serve(&mut self, serving: Option<Serving>, stalled: Option<Reason>) {
+        self.serving = serving;
+        self.stalled = stalled;
+    }
+
+    /// The Revision that serves, and what is known of it.
+    pub fn serving(&self) -> Option<&Serving> {
+        self.serving.as_ref()
+    }
+
+    /// Grants a slot if nobody waits and one is free, else lets the request wait in line.
+    /// `again` is a request that had a slot and could not be sent: it goes first.
+    pub fn admit(&mut self, waiter: impl FnOnce() -> W, again: bool, now: Instant) -> Admission {
+        if (again || self.queue.is_empty())
+            && let Some(grant) = self.take_slot(now)
+        {
+            return Admission::Granted(grant);
+        }
+        if let Some(refusal) = self.hopeless() {
+            return Admission::Refused(refusal);
+        }
+        if again {
+            let ticket = self.queue.front().map_or(self.next_ticket, |(first, _)| first.saturating_sub(1));
+            self.queue.push_front((ticket, waiter()));
+            self.next_ticket = self.next_ticket.max(ticket + 1);
+            return Admission::Waiting(ticket);
+        }
+        if self.queue.len() >= self.settings.queue_depth {
+            return Admission::Refused(Refusal::QueueFull { depth: self.settings.queue_depth });
+        }
+        if let Some(expected) = self.expected_wait().filter(|wait| *wait > self.settings.queue_timeout) {
+            return Admission::Refused(Refusal::QueueTooSlow { expected });
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.queue.push_back((ticket, waiter()));
+        Admission::Waiting(ticket)
+    }
+
+    /// The first waiter with a slot for it, if both are there.
+    pub fn next_grant(&mut self, now: Instant) -> Option<(W, Grant)> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let grant = self.take_slot(now)?;
+        self.queue.pop_front().map(|(_, waiter)| (waiter, grant))
+    }
+
+    /// Everyone who waits for what can't come, with the reason.
+    pub fn take_hopeless(&mut self) -> Option<(Refusal, Vec<W>)> {
+        let refusal = self.hopeless()?;
+        Some((refusal, self.queue.drain(..).map(|(_, waiter)| waiter).collect()))
+    }
+
+    /// Leaves the line.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        // Nearly sorted: only requests that come a second time stand before their number.
+        if let Some(at) = self.queue.iter().position(|(t, _)| *t == ticket) {
+            self.queue.remove(at);
+        }
+    }
+
+    /// Gives a slot back. Returns the instance if it is stopping and this was its last request.
+    pub fn release(&mut self, id: MemberId, held: Duration, now: Instant) -> Option<InstanceRef> {
+        let at = self.members.iter().position(|m| m.id == id)?;
+        let member = &mut self.members[at];
+        member.in_flight = member.in_flight.saturating_sub(1);
+        member.last_used = now;
+        self.service_time.observe(held);
+        let last = member.in_flight == 0;
+        let drained = (last && member.usage == Use::Stopping).then(|| member.instance.clone());
+        if last && member.gone {
+            self.members.swap_remove(at);
+        }
+        drained
+    }
+
+    /// Gives a slot back that was never used.
+    pub fn release_unused(&mut self, id: MemberId) {
+        if let Some(member) = self.members.iter_mut().find(|m| m.id == id) {
+            member.in_flight = member.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// An instance did not accept a connection. Its unique id, if that is news.
+    pub fn away(&mut self, id: MemberId) -> Option<String> {
+        let member = self.members.iter_mut().find(|m| m.id == id)?;
+        let news = matches!(member.usage, Use::Ready | Use::Retired(_));
+        news.then(|| {
+            member.usage = Use::Starting;
+            member.instance.uid.clone()
+        })
+    }
+
+    /// An instance does not end a request: no new one is sent there.
+    pub fn stuck(&mut self, id: MemberId) {
+        if let Some(member) = self.members.iter_mut().find(|m| m.id == id) {
+            member.usage = Use::Stopping;
+        }
+    }
+
+    /// An instance answers. `ahead` is how many others were starting when it was ordered.
+    pub fn answered(&mut self, uid: &str, ahead: u32, now: Instant) {
+        let Some(member) = self.members.iter_mut().find(|m| m.instance.uid == uid) else { return };
+        if member.usage != Use::Starting {
+            return;
+        }
+        member.usage = Use::Ready;
+        if member.started.answered.is_none() {
+            let seconds = now.duration_since(member.started.seen).as_secs_f64();
+            member.start = Some(Start { seconds, ahead });
+            member.started.answered = Some(now);
+        }
+    }
+
+    /// All members, for housekeeping.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// Instances that can be used, least busy first; of equals the last used, so that the others
+    /// become idle and can go.
+    fn take_slot(&mut self, now: Instant) -> Option<Grant> {
+        let revision = &self.serving.as_ref()?.revision;
+        let limit = self.settings.concurrency.get();
+        let usable = |m: &&mut Member| m.can_take(limit, now, RETIRED_FOR) && m.revision == *revision;
+        let member =
+            self.members.iter_mut().filter(usable).min_by_key(|m| (m.in_flight, std::cmp::Reverse(m.last_used)))?;
+        member.in_flight += 1;
+        member.peak = member.peak.max(member.in_flight);
+        member.last_used = now;
+        Some(Grant {
+            member: member.id,
+            target: member.target.clone(),
+            revision: member.revision.clone(),
+            started: member.started,
+        })
+    }
+
+    /// Why waiting would be in vain, unless an instance is ready or nothing was tried yet.
+    fn hopeless(&self) -> Option<Refusal> {
+        let Some(serving) = &self.serving else { return self.stalled.clone().map(Refusal::StartFailed) };
+        let reason = serving.not_startable.as_ref().filter(|r| serving.wanted > 0 && r.reason != "Unschedulable")?;
+        let any_ready = self.of_serving().any(|m| m.usage == Use::Ready);
+        (!any_ready).then(|| Refusal::StartFailed(reason.clone()))
+    }
+
+    /// What a request that waited in vain is told: the fleet's words, where there are any.
+    pub fn waited_in_vain(&self, waited: Duration) -> Refusal {
+        let reason = self.serving.as_ref().and_then(|s| s.not_startable.clone());
+        match reason.filter(|_| !self.of_serving().any(|m| m.usage == Use::Ready)) {
+            Some(reason) => Refusal::StartFailed(reason),
+            None => Refusal::QueueTimeout(waited),
+        }
+    }
+
+    /// How long the last in line will wait: everyone before it, shared by all slots that there may
+    /// be. The maximum counts, not what runs, because more will be started for them.
+    fn expected_wait(&self) -> Option<Duration> {
+        let slots = f64::from(self.settings.max) * f64::from(self.settings.concurrency.get());
+        let seconds = self.queue.len() as f64 * self.service_time.seconds()? / slots;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    fn of_serving(&self) -> impl Iterator<Item = &Member> {
+        let revision = self.serving.as_ref().map(|s| &s.revision);
+        self.members.iter().filter(move |m| Some(&m.revision) == revision)
+    }
+
+    /// How many wait.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether somebody waits and nothing was asked to run yet.
+    pub fn must_raise(&self) -> bool {
+        !self.queue.is_empty() && self.serving.as_ref().is_some_and(|s| s.wanted == 0)
+    }
+
+    /// Starts to know an instance.
+    pub fn add(&mut self, instance: InstanceRef, revision: Arc<str>, now: Instant) -> MemberId {
+        let id = self.next_member;
+        self.next_member += 1;
+        self.members.push(Member::new(id, instance, revision, now));
+        id
+    }
+
+    /// The member of this unique id.
+    pub fn find_mut(&mut self, uid: &str) -> Option<&mut Member> {
+        self.members.iter_mut().find(|m| m.instance.uid == uid)
+    }
+
+    /// The instance is gone; its requests may still be ending. Returns whether it was forgotten.
+    pub fn remove(&mut self, uid: &str) {
+        if let Some(at) = self.members.iter().position(|m| m.instance.uid == uid) {
+            let member = &mut self.members[at];
+            member.usage = Use::Stopping;
+            member.gone = true;
+            if member.in_flight == 0 {
+                self.members.swap_remove(at);
+            }
+        }
+    }
+
+    /// Whether no instance is known.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.queue.is_empty()
+    }
+
+    /// Stops using all but `keep` instances of a Revision, only idle ones, and names them. Named
+    /// ones that nobody has stopped yet are named again, so that a lost answer costs nothing.
+    pub fn retire(&mut self, revision: &str, keep: u32, now: Instant) -> Vec<InstanceRef> {
+        let waiting = !self.queue.is_empty() && self.serving.as_ref().is_some_and(|s| *s.revision == *revision);
+        if waiting {
+            return Vec::new();
+        }
+        let mut mine: Vec<&mut Member> =
+            self.members.iter_mut().filter(|m| *m.revision == *revision && m.usage != Use::Stopping).collect();
+        let surplus = mine.len().saturating_sub(keep as usize);
+        mine.sort_by_key(|m| (!matches!(m.usage, Use::Retired(_)), m.usage == Use::Ready, m.last_used));
+        let idle = mine.into_iter().filter(|m| m.in_flight == 0).take(surplus);
+        idle.map(|member| {
+            member.usage = Use::Retired(now);
+            member.instance.clone()
+        })
+        .collect()
+    }
+
+    /// The load of each Revision that has instances or serves; peaks start anew.
+    pub fn loads(&mut self, namespace: &str, function: &str) -> Vec<Load> {
+        let mut loads: Vec<Load> = Vec::new();
+        if let Some(serving) = &self.serving {
+            loads.push(Load { revision: serving.revision.to_string(), serving: true, ..Load::default() });
+            loads[0].queued = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        }
+        for member in &mut self.members {
+            let at = loads.iter().position(|l| *l.revision == *member.revision).unwrap_or_else(|| {
+                loads.push(Load { revision: member.revision.to_string(), ..Load::default() });
+                loads.len() - 1
+            });
+            member.add_to(&mut loads[at]);
+        }
+        for load in &mut loads {
+            namespace.clone_into(&mut load.namespace);
+            function.clone_into(&mut load.function);
+            load.service_seconds = self.service_time.seconds();
+        }
+        loads
+    }
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;
