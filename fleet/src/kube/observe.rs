@@ -1,0 +1,146 @@
+//! What a Pod means: from its status to an [`Instance`], purely.
+//!
+//! | the Pod                                              | phase    |
+//! | ---------------------------------------------------- | -------- |
+//! | has a deletionTimestamp                              | Stopping |
+//! | phase Failed or Succeeded                            | Ended    |
+//! | can't be scheduled, or its container can't start     | Failing  |
+//! | has a readiness probe and is on its way or failed it | Unready  |
+//! | its container runs                                   | Running  |
+//! | anything else                                        | Starting |
+
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodStatus,
+};
+use lambent_api::{
+    InstanceRef, Reason,
+    meta::{LABEL_FUNCTION, LABEL_REVISION},
+};
+
+use super::pod::CONTAINER;
+use crate::{Instance, Phase};
+
+/// Waiting for one of these is a failure; for anything else it's a start under way.
+const FAILURES: [&str; 8] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+    "CrashLoopBackOff",
+];
+/// A container that ended for one of these never ran: another try won't go better.
+const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
+
+/// The instance that a Pod is; none if it isn't one of ours.
+pub fn instance(pod: &Pod) -> Option<Instance> {
+    let labels = pod.metadata.labels.as_ref()?;
+    Some(Instance {
+        id: InstanceRef { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? },
+        namespace: pod.metadata.namespace.clone()?,
+        function: labels.get(LABEL_FUNCTION)?.clone(),
+        revision: labels.get(LABEL_REVISION)?.clone(),
+        address: address(pod),
+        phase: phase(pod),
+        restarts: container_status(pod).map_or(0, |c| u32::try_from(c.restart_count).unwrap_or(0)),
+        created: pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+    })
+}
+
+fn address(pod: &Pod) -> Option<SocketAddr> {
+    let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    let port = container(pod)?.ports.as_ref()?.first()?.container_port;
+    Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
+}
+
+fn phase(pod: &Pod) -> Phase {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Phase::Stopping;
+    }
+    let Some(status) = &pod.status else { return Phase::Starting };
+    if let Some(reason) = ended(pod, status) {
+        return Phase::Ended(reason);
+    }
+    if let Some(reason) = unschedulable(status).or_else(|| failure(container_status(pod)?)) {
+        return Phase::Failing(reason);
+    }
+    let runs = container_status(pod).and_then(|c| c.state.as_ref()).is_some_and(|state| state.running.is_some());
+    let probed = container(pod).is_some_and(|c| c.readiness_probe.is_some());
+    match (runs, probed) {
+        (true, false) => Phase::Running,
+        (true, true) if is_true(status, "Ready") => Phase::Running,
+        // With an address it could be connected to, which its author doesn't want yet.
+        (_, true) if runs || status.pod_ip.is_some() => Phase::Unready,
+        _ => Phase::Starting,
+    }
+}
+
+/// Evicted, lost with its node, refused by the kubelet: a Pod doesn't come back from these.
+fn ended(pod: &Pod, status: &PodStatus) -> Option<Reason> {
+    let phase = status.phase.as_deref().filter(|phase| ["Failed", "Succeeded"].contains(phase))?;
+    let exit = container_status(pod).and_then(|c| c.state.as_ref()?.terminated.as_ref());
+    let reason = status.reason.clone().or_else(|| exit.and_then(|exit| exit.reason.clone()));
+    let message = status.message.clone().or_else(|| exit.map(in_words));
+    Some(Reason::new(reason.unwrap_or_else(|| phase.to_owned()), message.unwrap_or_default()))
+}
+
+fn unschedulable(status: &PodStatus) -> Option<Reason> {
+    let condition = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    let reason = condition.reason.as_deref().filter(|reason| *reason == "Unschedulable")?;
+    Some(Reason::new(reason, condition.message.clone().unwrap_or_default()))
+}
+
+fn failure(container: &ContainerStatus) -> Option<Reason> {
+    let state = container.state.as_ref()?;
+    if let Some(waiting) = &state.waiting {
+        return waiting_failure(waiting, container);
+    }
+    let exit = state.terminated.as_ref()?;
+    // An exit alone is no failure: the kubelet starts the process again at once, the first time.
+    let reason = exit.reason.as_deref().filter(|reason| NEVER_RAN.contains(reason))?;
+    Some(Reason::new(reason, in_words(exit)))
+}
+
+fn waiting_failure(waiting: &ContainerStateWaiting, container: &ContainerStatus) -> Option<Reason> {
+    let reason = waiting.reason.as_deref().filter(|reason| FAILURES.contains(reason))?;
+    let words = waiting.message.clone().unwrap_or_default();
+    let exit = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+    let message = match exit.filter(|_| reason == "CrashLoopBackOff" || reason == "RunContainerError") {
+        Some(exit) if words.is_empty() => in_words(exit),
+        Some(exit) => format!("{}; {words}", in_words(exit)),
+        None => words,
+    };
+    Some(Reason::new(reason, message))
+}
+
+/// `OOMKilled (exit code 137)`, `exit code 1`, and what the runtime or the process left as message.
+fn in_words(exit: &ContainerStateTerminated) -> String {
+    let code = exit.signal.map_or_else(|| format!("exit code {}", exit.exit_code), |signal| format!("signal {signal}"));
+    // These two say no more than the exit code does.
+    let reason = exit.reason.as_deref().filter(|reason| !["Error", "Completed"].contains(reason));
+    let what = reason.map_or_else(|| code.clone(), |reason| format!("{reason} ({code})"));
+    match exit.message.as_deref().map(str::trim).filter(|message| !message.is_empty()) {
+        Some(message) => format!("{what}: {message}"),
+        None => what,
+    }
+}
+
+fn is_true(status: &PodStatus, type_: &str) -> bool {
+    status.conditions.iter().flatten().any(|c| c.type_ == type_ && c.status == "True")
+}
+
+fn container(pod: &Pod) -> Option<&Container> {
+    pod.spec.as_ref()?.containers.iter().find(|c| c.name == CONTAINER)
+}
+
+fn container_status(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status.as_ref()?.container_statuses.iter().flatten().find(|c| c.name == CONTAINER)
+}
+
+#[cfg(test)]
+mod tests;
