@@ -189,7 +189,12 @@ impl Drop for Running {
         let until = self.until;
         // Ends with the answer, or when the instance has had its time and a grace.
         tokio::spawn(async move {
-            let answer = async { drop(future.await.map(|response| response.into_body().collect())) };
+            let answer = async {
+                if let Ok(response) = future.await {
+                    let mut body = response.into_body();
+                    while let Some(Ok(_)) = body.frame().await {}
+                }
+            };
             if timeout_at(until, answer).await.is_err() {
                 permit.instance_is_stuck();
             }
