@@ -1,1 +1,49 @@
-fn main() {}
+//! `lambent`: all roles and all commands in one binary.
+
+mod admin;
+mod args;
+mod healthcheck;
+mod lease;
+mod logging;
+mod roles;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("lambent: a TLS provider was installed already");
+    }
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lambent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Controller(args) => roles::controller::run(args).await,
+        Command::Gateway(args) => roles::gateway::run(args).await,
+        Command::Autoscaler(args) => roles::autoscaler::run(args).await,
+        Command::Crds => print_crds(),
+        Command::Healthcheck(args) => healthcheck::run(&args).await,
+    }
+}
+
+fn print_crds() -> anyhow::Result<()> {
+    for crd in lambent_api::crd::all() {
+        print!("---\n{}", serde_yaml::to_string(&crd)?);
+    }
+    Ok(())
+}

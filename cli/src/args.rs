@@ -1,0 +1,141 @@
+//! The command line. Every flag of a role can be set by an environment variable too.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Functions on your own Kubernetes: `kubectl apply` a Function, get a URL; nothing runs while
+/// nobody calls.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes Functions true: Revisions, instances, status. Runs in the cluster; the chart starts it
+    Controller(ControllerArgs),
+    /// Takes requests, queues them and forwards them to instances. Runs in the cluster
+    Gateway(GatewayArgs),
+    /// Decides how many instances each Revision needs. Runs in the cluster
+    Autoscaler(AutoscalerArgs),
+    /// Prints the custom resource definitions, for `kubectl apply -f -`
+    Crds,
+    /// Calls a URL and fails unless it answers below 500; for probes and `helm test`
+    Healthcheck(HealthcheckArgs),
+}
+
+/// What all roles have.
+#[derive(Args, Clone, Debug)]
+pub struct CommonArgs {
+    /// Watch this namespace only [default: all]
+    #[arg(long, env = "LAMBENT_NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The namespace that Lambent runs in: its Leases and gateways are there
+    #[arg(long, env = "LAMBENT_SYSTEM_NAMESPACE", default_value = "lambent-system")]
+    pub system_namespace: String,
+    /// Where /metrics, /healthz and /readyz are served
+    #[arg(long, env = "LAMBENT_ADMIN_ADDRESS", default_value = "0.0.0.0:9090")]
+    pub admin_address: SocketAddr,
+    /// How logs are written
+    #[arg(long, env = "LAMBENT_LOG_FORMAT", default_value = "json")]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or directives such as `info,lambent_gateway=debug,access=off`
+    #[arg(long, env = "LAMBENT_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+/// How to reach gateways from inside.
+#[derive(Args, Clone, Debug)]
+pub struct LinkArgs {
+    /// The gateways' internal port
+    #[arg(long, env = "LAMBENT_GATEWAY_INTERNAL_PORT", default_value_t = 8081)]
+    pub gateway_internal_port: u16,
+    /// File with a service account token of the audience `lambent-gateway`
+    #[arg(long, env = "LAMBENT_TOKEN_FILE", default_value = "/var/run/secrets/lambent/token")]
+    pub token_file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct ControllerArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    pub link: LinkArgs,
+    /// Where callers reach the gateway, for the URLs in the Functions' status [default: its Service]
+    #[arg(long, env = "LAMBENT_PUBLIC_URL")]
+    pub public_url: Option<String>,
+    /// A registry that is asked over plain http; may be repeated
+    #[arg(
+        long = "plain-http-registry",
+        env = "LAMBENT_PLAIN_HTTP_REGISTRIES",
+        value_delimiter = ',',
+        value_name = "HOST[:PORT]"
+    )]
+    pub plain_http_registries: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct GatewayArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Where callers are served
+    #[arg(long, env = "LAMBENT_LISTEN", default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Where the autoscaler and the controller are served
+    #[arg(long, env = "LAMBENT_INTERNAL_LISTEN", default_value = "0.0.0.0:8081")]
+    pub internal_listen: SocketAddr,
+    /// Serve functions as <name>.<namespace>.<DOMAIN> too
+    #[arg(long, env = "LAMBENT_DOMAIN")]
+    pub domain: Option<String>,
+    /// A service account that may use the internal port, as system:serviceaccount:<namespace>:<name>; may be repeated
+    #[arg(long = "trusted-account", env = "LAMBENT_TRUSTED_ACCOUNTS", value_delimiter = ',', value_name = "ACCOUNT")]
+    pub trusted_accounts: Vec<String>,
+    /// When stopping: serve on for so long while the network learns of it
+    #[arg(long, env = "LAMBENT_DRAIN_DELAY_SECONDS", default_value = "5", value_parser = seconds)]
+    pub drain_delay_seconds: Duration,
+    /// When stopping: let requests run for so long at most; longer than the longest timeout
+    #[arg(long, env = "LAMBENT_DRAIN_SECONDS", default_value = "930", value_parser = seconds)]
+    pub drain_seconds: Duration,
+}
+
+#[derive(Args, Debug)]
+pub struct AutoscalerArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    pub link: LinkArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct HealthcheckArgs {
+    /// An http:// URL
+    pub url: String,
+    /// How long to try
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    pub timeout_seconds: Duration,
+}
+
+fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
+    text.parse().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,24 @@
+//! `lambent gateway`.
+
+use lambent_fleet::kube::KubeFleet;
+use lambent_gateway::{Config, server::Drain};
+
+use super::{Runtime, start};
+use crate::args::GatewayArgs;
+
+/// Runs until it is told to stop, and then until it is drained.
+pub async fn run(args: GatewayArgs) -> anyhow::Result<()> {
+    let Runtime { client, registry, ready, shutdown, identity: _ } = start("gateway", &args.common).await?;
+    let GatewayArgs { common, listen, internal_listen, domain, trusted_accounts, drain_delay_seconds, drain_seconds } =
+        args;
+    let config = Config {
+        namespace: common.namespace.clone(),
+        listen,
+        internal_listen,
+        domain,
+        trusted_accounts,
+        drain: Drain { delay: drain_delay_seconds, grace: drain_seconds },
+    };
+    let fleet = KubeFleet::new(client.clone(), common.namespace);
+    Ok(lambent_gateway::run(config, client, fleet, &registry, ready, shutdown).await?)
+}

@@ -1,0 +1,67 @@
+//! What the roles have in common: logging, the admin port, the API server, signals.
+
+pub mod autoscaler;
+pub mod controller;
+pub mod gateway;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use prometheus::Registry;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{admin, args::CommonArgs};
+
+/// An API server that has not sent anything for so long is taken for lost; watches send
+/// bookmarks every minute.
+const SILENCE: Duration = Duration::from_secs(295);
+
+/// What every role runs with.
+pub struct Runtime {
+    /// The API server.
+    pub client: kube::Client,
+    /// Series to be shown on the admin port.
+    pub registry: Registry,
+    /// Whether `/readyz` says yes.
+    pub ready: watch::Sender<bool>,
+    /// Cancelled by SIGTERM or SIGINT.
+    pub shutdown: CancellationToken,
+    /// Of this replica and start.
+    pub identity: String,
+}
+
+/// Starts what every role needs.
+pub async fn start(role: &str, args: &CommonArgs) -> anyhow::Result<Runtime> {
+    crate::logging::init(args.log_format, &args.log_level)?;
+    info!(role, version = env!("CARGO_PKG_VERSION"), "starting");
+    let registry = Registry::new();
+    let (ready, is_ready) = watch::channel(false);
+    admin::serve(args.admin_address, registry.clone(), is_ready).await?;
+    let mut config =
+        kube::Config::infer().await.context("no way to the API server: neither in a cluster nor a kubeconfig")?;
+    config.read_timeout = Some(SILENCE);
+    let client = kube::Client::try_from(config).context("the API server's client")?;
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| role.to_owned());
+    let started = jiff::Timestamp::now().as_microsecond();
+    Ok(Runtime { client, registry, ready, shutdown: until_signalled()?, identity: format!("{host}-{started:x}") })
+}
+
+fn until_signalled() -> anyhow::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let token = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        info!("stopping");
+        token.cancel();
+    });
+    Ok(shutdown)
+}
