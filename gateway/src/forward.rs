@@ -28,6 +28,7 @@ use crate::{
     refusal::Refusal,
     router,
     target::Connection,
+    upgrade::{self, Wish},
 };
 
 /// After a timeout or a cancel an instance may take this long to end the request that it still
@@ -61,16 +62,23 @@ enum Sent {
 
 impl Forwarder {
     /// Answers one request. Dropping the future is the caller's going away.
-    pub async fn serve(&self, request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
+    pub async fn serve(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
         let id = headers::request_id(request.headers());
         let mut record = Record::new(id, request.method().clone(), Instant::now());
-        match self.answer(request, peer, &mut record).await {
-            Ok(answer) => answer.response(record),
+        let wish = Wish::of(&mut request);
+        match self.answer(request, peer, wish.as_ref(), &mut record).await {
+            Ok(answer) => answer.response(record, wish),
             Err(refusal) => refused(&refusal, record),
         }
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr, record: &mut Record) -> Result<Answer, Refusal> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        wish: Option<&Wish>,
+        record: &mut Record,
+    ) -> Result<Answer, Refusal> {
         let (function, uri) = self.route(&request)?;
         record.function = Some(function.clone());
         let settings = function.settings();
@@ -78,8 +86,8 @@ impl Forwarder {
         if request.body().size_hint().lower() > settings.max_body {
             return Err(too_large);
         }
-        let (body, exceeded) = outbound(request, uri, peer, &record.id, settings.max_body);
-        let mut request = body;
+        let (mut request, exceeded) = outbound(request, uri, peer, &record.id, settings.max_body);
+        wish.inspect(|wish| wish.ask(&mut request));
         let mut again = false;
         loop {
             // Ends with a permit or at queue.timeout.
@@ -204,21 +212,28 @@ impl Drop for Running {
 }
 
 impl Answer {
-    fn response(self, mut record: Record) -> Response<ResponseBody> {
-        let Self { response, permit, sender, handed_over, settings } = self;
-        let (mut head, body) = response.into_parts();
-        headers::remove_hop_by_hop(&mut head.headers);
-        record.status = head.status;
-        let limit = if is_event_stream(&head.headers) { settings.stream_timeout } else { settings.timeout };
+    fn response(self, mut record: Record, wish: Option<Wish>) -> Response<ResponseBody> {
+        let Self { mut response, permit, sender, handed_over, settings } = self;
+        let agreed = wish.filter(|_| upgrade::is_agreed(&response));
+        let protocol = agreed.as_ref().and_then(|_| upgrade::wanted(response.headers()));
+        headers::remove_hop_by_hop(response.headers_mut());
+        record.status = response.status();
+        let head = response.headers_mut();
+        let limit = if is_event_stream(head) { settings.stream_timeout } else { settings.timeout };
         let cold = observe_cold_start(&record, &permit);
         let function_time = handed_over.elapsed().as_secs_f64();
-        head.headers.insert(headers::SERVER_TIMING, server_timing(record.waited, cold, function_time));
+        head.insert(headers::SERVER_TIMING, server_timing(record.waited, cold, function_time));
         if record.cold {
-            head.headers.insert(headers::COLD_START, HeaderValue::from_static("true"));
+            head.insert(headers::COLD_START, HeaderValue::from_static("true"));
         }
-        head.headers.insert(headers::X_REQUEST_ID, record.id.clone());
-        let body = AnswerBody::new(body, Held { permit, sender, record }, handed_over + limit);
-        Response::from_parts(head, ResponseBody::Answer(Box::pin(body)))
+        head.insert(headers::X_REQUEST_ID, record.id.clone());
+        if let (Some(wish), Some(protocol)) = (agreed, protocol) {
+            upgrade::put(head, protocol);
+            wish.join(&mut response, permit, record, settings.stream_timeout);
+            return response.map(|_| ResponseBody::Own(Full::default()));
+        }
+        let held = Held { permit, sender, record };
+        response.map(|body| ResponseBody::Answer(Box::pin(AnswerBody::new(body, held, handed_over + limit))))
     }
 }
 

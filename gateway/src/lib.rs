@@ -9,6 +9,7 @@
 
 pub mod access_log;
 pub mod body;
+pub mod caller;
 pub mod directory;
 pub mod forward;
 pub mod function;
@@ -25,6 +26,7 @@ pub mod server;
 pub mod service_time;
 pub mod signals;
 pub mod target;
+pub mod upgrade;
 
 use std::{net::SocketAddr, pin::pin, sync::Arc};
 

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, Response, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -20,7 +21,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use crate::forward::Forwarder;
+use crate::{body::ResponseBody, caller::Caller, forward::Forwarder};
 
 /// More wait in the kernel: a flood must not take the file descriptors that instances need.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -63,6 +64,11 @@ pub async fn run(listener: TcpListener, forwarder: Arc<Forwarder>, drain: Drain,
     }
 }
 
+/// The caller has closed the connection: there is nobody to answer.
+#[derive(Debug, Error)]
+#[error("the caller is gone")]
+struct CallerGone;
+
 struct Server {
     forwarder: Arc<Forwarder>,
     /// Answers say `Connection: close` from now on.
@@ -89,13 +95,15 @@ impl Server {
     /// Ends when the client or the drain closes it.
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit) {
         let _ = stream.set_nodelay(true);
-        let service = service_fn(|request| self.request(request, peer));
+        let caller = Caller::new(stream);
+        let service = service_fn(|request| self.request(request, peer, &caller));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_WITHIN)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(caller.clone()), service)
+            .with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,
@@ -113,8 +121,12 @@ impl Server {
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
-    ) -> Result<http::Response<crate::body::ResponseBody>, std::convert::Infallible> {
-        let mut response = self.forwarder.serve(request, peer.ip()).await;
+        caller: &Caller,
+    ) -> Result<Response<ResponseBody>, CallerGone> {
+        let mut response = tokio::select! {
+            response = self.forwarder.serve(request, peer.ip()) => response,
+            () = caller.gone() => return Err(CallerGone),
+        };
         if self.closing.load(Ordering::Acquire) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

@@ -347,3 +347,52 @@ async fn an_instance_that_does_not_accept_is_left_out_and_the_request_goes_elsew
     gateway.add(hello).await;
     assert_eq!(waiting.await.unwrap().unwrap().status, 200);
 }
+
+#[tokio::test]
+async fn a_caller_who_leaves_with_an_unread_body_frees_its_place() {
+    let gateway = Gateway::start(json!({})).await;
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(b"POST /fn/shop/hello HTTP/1.1\r\nHost: g\r\nContent-Length: 500000\r\n\r\n").await.unwrap();
+    stream.write_all(&[b'x'; 100_000]).await.unwrap();
+    until("it waits", || gateway.queued() == 1).await;
+    drop(stream);
+    until("its place is free", || gateway.queued() == 0).await;
+}
+
+#[tokio::test]
+async fn a_web_socket_holds_its_slot_until_one_side_ends() {
+    let mut gateway = Gateway::start(json!({})).await;
+    gateway.apply_revision(1, None);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    gateway.add_at(listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                let read = stream.read(&mut buffer).await.unwrap();
+                let head = String::from_utf8_lossy(&buffer[..read]).to_lowercase();
+                assert!(head.contains("upgrade: websocket") && head.contains("connection: upgrade"), "{head}");
+                let agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+                stream.write_all(agreed).await.unwrap();
+                while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                    stream.write_all(&buffer[..read]).await.unwrap();
+                }
+            });
+        }
+    });
+    let mut caller = TcpStream::connect(gateway.address).await.unwrap();
+    let ask =
+        b"GET /fn/shop/hello HTTP/1.1\r\nHost: g\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    caller.write_all(ask).await.unwrap();
+    let mut buffer = vec![0; 4096];
+    let read = caller.read(&mut buffer).await.unwrap();
+    assert!(buffer[..read].starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&buffer[..read]));
+    for word in ["one", "two"] {
+        caller.write_all(word.as_bytes()).await.unwrap();
+        let read = caller.read(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..read], word.as_bytes());
+        assert_eq!(gateway.in_flight(), 1);
+    }
+    drop(caller);
+    until("its slot is free", || gateway.in_flight() == 0).await;
+}
