@@ -35,6 +35,9 @@ pub struct Load {
     pub queued: u32,
     /// The most requests in flight at once since the last message about this Revision.
     pub peak_in_flight: u32,
+    /// Requests that have arrived since the gateway started.
+    #[serde(default)]
+    pub arrived: u64,
     /// Instances that answer.
     pub ready: u32,
     /// Instances known that do not answer yet.
@@ -59,8 +62,8 @@ impl Load {
 pub struct Start {
     /// From creation to the first accepted connection.
     pub seconds: f64,
-    /// How many instances, of any Function, were created before it and were still starting then.
-    pub ahead: u32,
+    /// The most other instances, of any Function, that were starting at the same time.
+    pub others: u32,
 }
 
 /// A stopping instance that no request uses any more.
@@ -90,4 +93,6 @@ pub struct Retire {
 pub struct Retired {
     /// Safe to stop.
     pub instances: Vec<InstanceRef>,
+    /// How many instances stay in use.
+    pub left: u32,
 }

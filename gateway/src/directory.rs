@@ -121,8 +121,8 @@ struct Known {
     instance: Instance,
     round: u64,
     connecting: Option<AbortHandle>,
-    /// How many were starting when it was first seen.
-    ahead: u32,
+    /// How many others were starting when it was first seen.
+    others: u32,
 }
 
 impl Drop for Known {
@@ -240,13 +240,13 @@ impl Applier {
     fn instance(&mut self, instance: Instance) {
         let uid = instance.id.uid.clone();
         let key = instance.function_key();
-        let ahead = self.starting.load(Ordering::Relaxed);
+        let others = self.starting.load(Ordering::Relaxed);
         let round = self.round;
         let known = self.instances.entry(uid.clone()).or_insert_with(|| Known {
             instance: instance.clone(),
             round,
             connecting: None,
-            ahead,
+            others,
         });
         known.instance = instance;
         known.round = round;
@@ -263,15 +263,15 @@ impl Applier {
         if known.connecting.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let (function, uid, ahead) = (function.clone(), uid.to_owned(), known.ahead);
+        let (function, uid, others) = (function.clone(), uid.to_owned(), known.others);
         let starting = self.starting.clone();
         // Ends when the instance accepts; aborted when it goes or restarts.
         let task = tokio::spawn(async move {
             let stream = probe::until_accepts(address).await;
             if let Some(target) = function.change(|pool| pool.find_mut(&uid).map(|m| m.target.clone())) {
                 target.adopt(stream).await;
-                count_down(&starting);
-                function.change(|pool| pool.answered(&uid, ahead, Instant::now()));
+                let others = others.max(count_down(&starting));
+                function.change(|pool| pool.answered(&uid, others, Instant::now()));
                 function.tell();
             }
         });
@@ -303,8 +303,10 @@ impl Applier {
     }
 }
 
-fn count_down(starting: &AtomicU32) {
-    let _ = starting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(1)));
+/// One less is starting; how many still are.
+fn count_down(starting: &AtomicU32) -> u32 {
+    let before = starting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(1)));
+    before.unwrap_or(0).saturating_sub(1)
 }
 
 /// Tells the pool what has become of an instance. Whether a connection is to be tried.

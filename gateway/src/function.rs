@@ -90,7 +90,7 @@ impl Function {
     }
 
     /// Stops using all but `keep` instances of a Revision.
-    pub fn retire(&self, revision: &str, keep: u32) -> Vec<InstanceRef> {
+    pub fn retire(&self, revision: &str, keep: u32) -> signal::Retired {
         self.pool.lock().retire(revision, keep, Instant::now())
     }
 

@@ -73,6 +73,5 @@ fn follow(receiver: Receiver<Bytes>) -> impl Stream<Item = Bytes> {
 async fn retire(State(shared): State<Shared>, Json(order): Json<Retire>) -> Json<Retired> {
     let name = order.revision.rsplit_once('-').map_or("", |(function, _)| function);
     let function = shared.directory.any(&order.namespace, name);
-    let instances = function.map(|f| f.retire(&order.revision, order.keep)).unwrap_or_default();
-    Json(Retired { instances })
+    Json(function.map(|f| f.retire(&order.revision, order.keep)).unwrap_or_default())
 }

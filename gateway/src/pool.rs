@@ -10,7 +10,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use lambent_api::{
     InstanceRef, Reason, Settings,
-    signal::{Load, Start},
+    signal::{Load, Retired, Start},
 };
 use tokio::time::Instant;
 
@@ -35,6 +35,7 @@ pub struct Pool<W> {
     next_member: MemberId,
     service_time: ServiceTime,
     stalled: Option<Reason>,
+    arrived: u64,
 }
 
 /// Position in the queue; later ones are greater.
@@ -100,6 +101,7 @@ impl<W> Pool<W> {
             next_member: 0,
             service_time: ServiceTime::default(),
             stalled: None,
+            arrived: 0,
         }
     }
 
@@ -122,6 +124,7 @@ impl<W> Pool<W> {
     /// Grants a slot if nobody waits and one is free, else lets the request wait in line.
     /// `again` is a request that had a slot and could not be sent: it goes first.
     pub fn admit(&mut self, waiter: impl FnOnce() -> W, again: bool, now: Instant) -> Admission {
+        self.arrived += u64::from(!again);
         if (again || self.queue.is_empty())
             && let Some(grant) = self.take_slot(now)
         {
@@ -210,8 +213,8 @@ impl<W> Pool<W> {
         }
     }
 
-    /// An instance answers. `ahead` is how many others were starting when it was ordered.
-    pub fn answered(&mut self, uid: &str, ahead: u32, now: Instant) {
+    /// An instance answers. `others` is the most that were starting at the same time.
+    pub fn answered(&mut self, uid: &str, others: u32, now: Instant) {
         let Some(member) = self.members.iter_mut().find(|m| m.instance.uid == uid) else { return };
         if member.usage != Use::Starting {
             return;
@@ -219,7 +222,7 @@ impl<W> Pool<W> {
         member.usage = Use::Ready;
         if member.started.answered.is_none() {
             let seconds = now.duration_since(member.started.seen).as_secs_f64();
-            member.start = Some(Start { seconds, ahead });
+            member.start = Some(Start { seconds, others });
             member.started.answered = Some(now);
         }
     }
@@ -320,21 +323,21 @@ impl<W> Pool<W> {
 
     /// Stops using all but `keep` instances of a Revision, only idle ones, and names them. Named
     /// ones that nobody has stopped yet are named again, so that a lost answer costs nothing.
-    pub fn retire(&mut self, revision: &str, keep: u32, now: Instant) -> Vec<InstanceRef> {
-        let waiting = !self.queue.is_empty() && self.serving.as_ref().is_some_and(|s| *s.revision == *revision);
-        if waiting {
-            return Vec::new();
-        }
+    pub fn retire(&mut self, revision: &str, keep: u32, now: Instant) -> Retired {
         let mut mine: Vec<&mut Member> =
             self.members.iter_mut().filter(|m| *m.revision == *revision && m.usage != Use::Stopping).collect();
-        let surplus = mine.len().saturating_sub(keep as usize);
+        let waiting = !self.queue.is_empty() && self.serving.as_ref().is_some_and(|s| *s.revision == *revision);
+        let surplus = if waiting { 0 } else { mine.len().saturating_sub(keep as usize) };
+        let all = mine.len();
         mine.sort_by_key(|m| (!matches!(m.usage, Use::Retired(_)), m.usage == Use::Ready, m.last_used));
         let idle = mine.into_iter().filter(|m| m.in_flight == 0).take(surplus);
-        idle.map(|member| {
+        let named = idle.map(|member| {
             member.usage = Use::Retired(now);
             member.instance.clone()
-        })
-        .collect()
+        });
+        let instances: Vec<_> = named.collect();
+        let left = u32::try_from(all - instances.len()).unwrap_or(u32::MAX);
+        Retired { instances, left }
     }
 
     /// The load of each Revision that has instances or serves; peaks start anew.
@@ -342,6 +345,7 @@ impl<W> Pool<W> {
         let mut loads: Vec<Load> = Vec::new();
         if let Some(serving) = &self.serving {
             loads.push(Load { revision: serving.revision.to_string(), serving: true, ..Load::default() });
+            loads[0].arrived = self.arrived;
             loads[0].queued = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
         }
         for member in &mut self.members {

@@ -105,10 +105,10 @@ fn only_idle_instances_are_retired_and_named_again_until_stopped() {
     }
     let busy = granted(pool.admit(|| 0, false, now));
     let named = pool.retire("r-1", 0, now);
-    assert_eq!(named.len(), 2);
+    assert_eq!((named.instances.len(), named.left), (2, 1));
     assert_eq!(pool.retire("r-1", 0, now), named);
     assert!(matches!(pool.admit(|| 1, false, now), Admission::Waiting(_)), "retired ones get nothing");
-    assert!(pool.retire("r-1", 0, now).is_empty(), "nor does anything go while somebody waits");
+    assert!(pool.retire("r-1", 0, now).instances.is_empty(), "nor does anything go while somebody waits");
     pool.release(busy, Duration::ZERO, now);
     assert_eq!(pool.next_grant(now).unwrap().1.member, busy);
 }
@@ -198,7 +198,7 @@ proptest! {
                 Step::Away(n) => { if let Some(id) = pool.find_mut(&n.to_string()).map(|m| m.id) { pool.away(id); } }
                 Step::Stop(n) => { if let Some(m) = pool.find_mut(&n.to_string()) { m.usage = Use::Stopping; } }
                 Step::Remove(n) => pool.remove(&n.to_string()),
-                Step::Retire(keep) => for named in pool.retire("r-1", keep, now) {
+                Step::Retire(keep) => for named in pool.retire("r-1", keep, now).instances {
                     prop_assert_eq!(pool.find_mut(&named.uid).unwrap().in_flight, 0);
                 },
                 _ => {}

@@ -1,0 +1,228 @@
+//! What the autoscaler knows, and what follows from it: news in, orders out. No clock, no socket.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use lambent_api::{
+    FunctionKey, InstanceRef, RevisionKey, Settings,
+    signal::{Load, Message, Retired},
+};
+use tokio::time::Instant;
+
+use crate::{
+    decide::{self, Situation},
+    link::LinkEvent,
+    order::{Order, Reason},
+    revision::RevisionState,
+};
+
+/// A write or a question that was not heard of for so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(6);
+
+/// What the autoscaler needs of a Function.
+#[derive(Clone, Debug)]
+pub struct FunctionView {
+    /// Which.
+    pub key: FunctionKey,
+    /// Its settings; none if they are invalid, and then the last good ones stay.
+    pub settings: Option<Settings>,
+    /// The Revision that serves.
+    pub serving: Option<String>,
+    /// The Revision made from the current spec.
+    pub latest: Option<String>,
+}
+
+/// What the autoscaler needs of a Revision.
+#[derive(Clone, Debug)]
+pub struct RevisionView {
+    /// Which.
+    pub key: RevisionKey,
+    /// Its Function's name.
+    pub function: String,
+    /// Its wanted count.
+    pub wanted: u32,
+    /// Whether an instance of it has answered once.
+    pub proven: bool,
+}
+
+/// News.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A Function is there or has changed.
+    Function(FunctionView),
+    /// A Function is gone.
+    FunctionGone(FunctionKey),
+    /// A Revision is there or has changed.
+    Revision(RevisionView),
+    /// A Revision is gone.
+    RevisionGone(RevisionKey),
+    /// From a gateway.
+    Link(SocketAddr, LinkEvent),
+    /// The gateways that there are.
+    Gateways(BTreeSet<SocketAddr>),
+    /// A gateway has stopped using instances.
+    Retired(RevisionKey, Retired),
+    /// An order could not be carried out.
+    Failed(RevisionKey),
+    /// Time has passed.
+    Tick,
+}
+
+#[derive(Default)]
+struct FunctionState {
+    settings: Option<Settings>,
+    serving: Option<String>,
+    latest: Option<String>,
+}
+
+/// All that is known.
+#[derive(Default)]
+pub struct Book {
+    functions: HashMap<FunctionKey, FunctionState>,
+    revisions: HashMap<RevisionKey, RevisionState>,
+    gateways: BTreeSet<SocketAddr>,
+    synced: HashMap<SocketAddr, Instant>,
+}
+
+impl Book {
+    /// Takes news; what is to be done now.
+    pub fn apply(&mut self, input: Input, now: Instant) -> Vec<Order> {
+        match input {
+            Input::Function(view) => self.function(view, now),
+            Input::FunctionGone(key) => {
+                self.functions.remove(&key);
+                Vec::new()
+            }
+            Input::Revision(view) => self.revision(view, now),
+            Input::RevisionGone(key) => {
+                self.revisions.remove(&key);
+                Vec::new()
+            }
+            Input::Gateways(gateways) => {
+                self.synced.retain(|gateway, _| gateways.contains(gateway));
+                self.gateways = gateways;
+                Vec::new()
+            }
+            Input::Link(gateway, event) => self.link(gateway, event, now),
+            Input::Retired(key, retired) => self.retired(&key, retired, now).into_iter().collect(),
+            Input::Failed(key) => {
+                if let Some(revision) = self.revisions.get_mut(&key) {
+                    revision.clear();
+                }
+                Vec::new()
+            }
+            Input::Tick => {
+                let keys: Vec<RevisionKey> = self.revisions.keys().cloned().collect();
+                keys.iter().flat_map(|key| self.decide_idle(key, now)).collect()
+            }
+        }
+    }
+
+    fn function(&mut self, view: FunctionView, now: Instant) -> Vec<Order> {
+        let state = self.functions.entry(view.key.clone()).or_default();
+        state.settings = view.settings.or(state.settings.take());
+        (state.serving, state.latest) = (view.serving.clone(), view.latest);
+        let serving = view.serving.map(|name| RevisionKey::new(&view.key.namespace, name));
+        serving.and_then(|key| self.warm(&key, now)).into_iter().collect()
+    }
+
+    fn revision(&mut self, view: RevisionView, now: Instant) -> Vec<Order> {
+        let revision = self.revisions.entry(view.key.clone()).or_insert_with(|| RevisionState::new(&view));
+        revision.observe(&view, now);
+        self.warm(&view.key, now).into_iter().collect()
+    }
+
+    /// Never below `scale.min` while it serves.
+    fn warm(&mut self, key: &RevisionKey, now: Instant) -> Option<Order> {
+        let revision = self.revisions.get_mut(key)?;
+        let function = self.functions.get(&revision.function)?;
+        let min = function.settings.as_ref().map_or(0, |s| s.min);
+        let serves = function.serving.as_ref() == Some(&key.name);
+        (serves && revision.wanted(now) < min).then(|| revision.raise(min, Reason::WarmMinimum, now))
+    }
+
+    fn link(&mut self, gateway: SocketAddr, event: LinkEvent, now: Instant) -> Vec<Order> {
+        match event {
+            // A gateway that has just been (re)connected to may know less than the last one did.
+            LinkEvent::Up | LinkEvent::Down => {
+                self.synced.remove(&gateway);
+                self.revisions.values_mut().for_each(|revision| revision.forget_load(gateway));
+                Vec::new()
+            }
+            LinkEvent::Message(Message::Synced) => {
+                self.synced.entry(gateway).or_insert(now);
+                Vec::new()
+            }
+            LinkEvent::Message(Message::Load(load)) => self.load(gateway, load, now).into_iter().collect(),
+            LinkEvent::Message(Message::Drained(_)) => Vec::new(),
+        }
+    }
+
+    fn load(&mut self, gateway: SocketAddr, load: Load, now: Instant) -> Option<Order> {
+        let key = RevisionKey::new(&load.namespace, &load.revision);
+        let revision = self.revisions.get_mut(&key)?;
+        let settings = self.functions.get(&revision.function)?.settings.as_ref()?;
+        revision.take_load(gateway, load, settings, now);
+        let load = revision.load();
+        if load.queued == 0 || !load.serving {
+            return None;
+        }
+        let wanted = revision.wanted(now);
+        let situation = Situation {
+            queued: load.queued,
+            in_flight: load.in_flight,
+            arriving: revision.arriving(),
+            ready: load.ready,
+            starting: wanted.saturating_sub(load.ready),
+            starting_for: revision.starting_for(now),
+            concurrency: settings.concurrency.get(),
+            service_seconds: load.service_seconds,
+            start: revision.start_model(),
+            max: settings.max,
+        };
+        let to = decide::wanted(&situation).min(settings.max);
+        (to > wanted).then(|| revision.raise(to, Reason::Backlog, now))
+    }
+
+    /// Since when every gateway has told everything; none while one is missing.
+    fn covered_since(&self) -> Option<Instant> {
+        let known = self.gateways.iter().all(|gateway| self.synced.contains_key(gateway));
+        self.synced.values().max().copied().filter(|_| known && !self.gateways.is_empty())
+    }
+
+    /// What may go. Never for lack of news.
+    fn decide_idle(&mut self, key: &RevisionKey, now: Instant) -> Option<Order> {
+        let covered = self.covered_since()?;
+        let revision = self.revisions.get_mut(key)?;
+        let function = self.functions.get(&revision.function)?;
+        let settings = function.settings.as_ref()?;
+        let (keep, reason) = if function.serving.as_ref() == Some(&key.name) {
+            let long_enough = now.duration_since(covered.max(revision.known_since)) >= settings.idle;
+            let wanted = revision.wanted(now);
+            let needed = if long_enough { revision.needed(now, settings.idle).max(settings.min) } else { wanted };
+            if needed <= settings.max { (needed, Reason::IdleWindow) } else { (settings.max, Reason::MaximumLowered) }
+        } else if function.latest.as_ref() == Some(&key.name) {
+            // Still proving itself: the controller started it for that.
+            return None;
+        } else {
+            (0, Reason::Superseded)
+        };
+        revision.ask_to_retire(keep, reason, now)
+    }
+
+    fn retired(&mut self, key: &RevisionKey, retired: Retired, now: Instant) -> Option<Order> {
+        self.revisions.get_mut(key)?.lower(retired, now)
+    }
+
+    /// The instances that were named for stopping and may not have been stopped yet.
+    pub fn stopping(&self, key: &RevisionKey) -> Vec<InstanceRef> {
+        self.revisions.get(key).map(RevisionState::stopping).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[path = "book_tests.rs"]
+mod tests;
