@@ -1,1 +1,161 @@
-//! placeholder
+//! The controller: makes Functions true. It watches Functions, their Revisions and the fleet's
+//! instances, and looks at a Function whenever something of it changed.
+//!
+//! ```text
+//! Functions --+                      +-> Revision (new image or template: made once, proven once)
+//! Revisions --+-> queue -> one look: |-> instances (started and stopped at the fleet)
+//! instances --+            observe   |-> status, Events, metrics
+//! probes    --+            resolve   +
+//! registry  --+            decide -> apply
+//!
+//! gateways say "drained" --------------> the grace of a stopping instance is cut short
+//! ```
+//!
+//! Decisions are in `plan` and `status`, which know no client and no clock.
+
+mod apply;
+mod backoff;
+mod caches;
+mod context;
+mod drain;
+mod driver;
+mod events;
+pub mod image;
+mod index;
+mod latest;
+mod lookup;
+mod memory;
+mod metrics;
+mod names;
+mod observe;
+mod plan;
+mod probes;
+mod queue;
+mod report;
+mod status;
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use kube::{
+    Client,
+    runtime::{
+        applier,
+        controller::{self, Action},
+        events::{Recorder, Reporter},
+        reflector::{self, ObjectRef, Store},
+        utils::CancelableJoinHandle,
+    },
+};
+use lambent_api::signal::Drained;
+use lambent_fleet::Fleet;
+use thiserror::Error;
+use tokio::{runtime::Handle, sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use context::{Context, Watched};
+use metrics::Metrics;
+
+/// Functions that are looked at concurrently.
+const CONCURRENCY: u16 = 32;
+/// What a look may still take once the controller has to stop: another one may be leading by then.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the operator sets.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Watches one namespace, or all.
+    pub namespace: Option<String>,
+    /// Where Lambent itself runs.
+    pub system_namespace: String,
+    /// Where callers reach the gateway, such as `https://fn.example.org`.
+    pub public_url: Option<String>,
+    /// Registries, as `host` or `host:port`, that are spoken to without TLS.
+    pub plain_http_registries: Vec<String>,
+}
+
+/// Why the controller can't go on.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Metrics of these names exist already.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A task that never ends has ended.
+    #[error("{0} ended")]
+    Ended(&'static str),
+}
+
+/// Runs the controller until `shutdown`. Only one may run at a time: the caller holds a lease.
+///
+/// # Errors
+/// If metrics can't be registered, or a task that never ends does.
+pub async fn run<F: Fleet>(
+    config: Config,
+    client: Client,
+    fleet: F,
+    drained: impl Stream<Item = Drained> + Send + 'static,
+    registry: &prometheus::Registry,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let metrics = Metrics::new(registry)?;
+    let (news, published) = mpsc::channel(events::WAITING);
+    let recorder = Recorder::new(client.clone(), Reporter::from(apply::FIELD_MANAGER));
+    let context = Arc::new(Context::new(config, client, fleet, news, metrics.clone()));
+    let (store, writer) = reflector::store();
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(named("watch of Functions", caches::functions(context.clone(), writer)));
+    tasks.spawn(named("watch of Revisions", caches::revisions(context.clone())));
+    tasks.spawn(named("watch of instances", caches::instances(context.clone())));
+    tasks.spawn(named("drain", drain::run(context.clone(), drained)));
+    tasks.spawn(named("Events", events::publish(recorder, published)));
+
+    let result = tokio::select! {
+        () = look_at_all(context.clone(), store, shutdown) => Ok(()),
+        ended = tasks.join_next() => Err(Error::Ended(ended.and_then(Result::ok).unwrap_or("a task"))),
+    };
+    context.clear();
+    metrics.unregister(registry);
+    result
+}
+
+async fn named(name: &'static str, work: impl Future<Output = ()>) -> &'static str {
+    work.await;
+    name
+}
+
+/// Looks at every Function that is touched, until it is time to stop.
+async fn look_at_all<F: Fleet>(context: Arc<Context<F>>, store: Store<Watched>, shutdown: CancellationToken) {
+    tokio::select! {
+        () = caches::complete(&context) => tracing::info!("caches are complete"),
+        () = shutdown.cancelled() => return,
+    }
+    let touched = context.queue.clone().stream().map(|key| Ok::<_, Infallible>(context::reference(&key)));
+    let looks = applier(
+        |object, context| CancelableJoinHandle::spawn(driver::reconcile(object, context), &Handle::current()),
+        |object, _, context| driver::after_error(&object, &context),
+        context,
+        store,
+        Box::pin(touched.take_until(shutdown.clone().cancelled_owned())),
+        controller::Config::default().concurrency(CONCURRENCY),
+    );
+    let looking = looks.for_each(|look| async { log_failure(look) });
+    tokio::select! {
+        () = looking => {}
+        () = async { shutdown.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => {}
+    }
+}
+
+type Looked = Result<(ObjectRef<Watched>, Action), controller::Error<driver::Error, Infallible>>;
+
+fn log_failure(look: Looked) {
+    match look {
+        Ok(_) => {}
+        // It was touched because it went.
+        Err(controller::Error::ObjectNotFound(_)) => {}
+        Err(controller::Error::ReconcilerFailed(error, object)) => {
+            tracing::warn!(function = %object, %error, "look failed; trying again");
+        }
+        Err(error) => tracing::error!(%error, "controller"),
+    }
+}

@@ -1,0 +1,109 @@
+//! What all looks at Functions share: the caches, the memories and the ways out.
+
+use std::{collections::HashMap, sync::Arc};
+
+use kube::{Client, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use lambent_api::{Function, FunctionKey, Revision};
+use lambent_fleet::Instance;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, mpsc::Sender};
+
+use crate::{Config, events::About, index::Index, lookup::Registries, memory::Memory, metrics::Metrics, queue::Queue};
+
+/// A Function as it is watched: one that can't be read must not stop the others.
+pub(crate) type Watched = DeserializeGuard<Function>;
+
+/// Connections that are being tried at once. Each is a socket and a timer.
+const PROBES: usize = 1024;
+
+/// Shared by all looks.
+pub(crate) struct Context<F> {
+    /// What the caller set.
+    pub(crate) config: Config,
+    /// The API server.
+    pub(crate) client: Client,
+    /// Where instances run.
+    pub(crate) fleet: F,
+    /// Functions to look at.
+    pub(crate) queue: Arc<Queue>,
+    /// All Revisions.
+    pub(crate) revisions: Mutex<Index<Arc<Revision>>>,
+    /// All instances.
+    pub(crate) instances: Mutex<Index<Instance>>,
+    /// A cache has become complete.
+    pub(crate) completed: Notify,
+    /// Image registries.
+    pub(crate) registries: Arc<Registries>,
+    /// Events on their way.
+    pub(crate) events: Sender<About>,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
+    /// Bounds the connections that are tried at once.
+    pub(crate) probes: Semaphore,
+    memories: Mutex<HashMap<FunctionKey, Memory>>,
+}
+
+impl<F> Context<F> {
+    /// With empty caches.
+    pub(crate) fn new(config: Config, client: Client, fleet: F, events: Sender<About>, metrics: Metrics) -> Self {
+        let registries = Registries::new(client.clone(), config.plain_http_registries.clone());
+        Self {
+            config,
+            client,
+            fleet,
+            queue: Arc::default(),
+            revisions: Mutex::default(),
+            instances: Mutex::default(),
+            completed: Notify::new(),
+            registries: Arc::new(registries),
+            events,
+            metrics,
+            probes: Semaphore::new(PROBES),
+            memories: Mutex::default(),
+        }
+    }
+
+    /// Works with the memory of a Function. Never across an await.
+    pub(crate) fn remember<T>(&self, function: &FunctionKey, work: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memories = self.memories.lock();
+        match memories.get_mut(function) {
+            Some(memory) => work(memory),
+            None => work(memories.entry(function.clone()).or_default()),
+        }
+    }
+
+    /// Works with the memory of a Function if there is one: news from the watch or from a task may
+    /// come after the Function is gone.
+    pub(crate) fn remember_if_known<T>(
+        &self,
+        function: &FunctionKey,
+        work: impl FnOnce(&mut Memory) -> T,
+    ) -> Option<T> {
+        self.memories.lock().get_mut(function).map(work)
+    }
+
+    /// Forgets all Functions but these.
+    pub(crate) fn keep_only(&self, known: impl Fn(&FunctionKey) -> bool) {
+        let gone: Vec<_> = self.memories.lock().extract_if(|key, _| !known(key)).map(|(key, _)| key).collect();
+        gone.iter().for_each(|key| self.metrics.forget(key));
+    }
+
+    /// Ends all that goes on in the background for Functions.
+    pub(crate) fn clear(&self) {
+        self.memories.lock().clear();
+    }
+
+    /// Where a Function is called.
+    pub(crate) fn url(&self, function: &FunctionKey) -> String {
+        let FunctionKey { namespace, name } = function;
+        match &self.config.public_url {
+            Some(base) => format!("{}/fn/{namespace}/{name}", base.trim_end_matches('/')),
+            None => format!("http://lambent-gateway.{}.svc/fn/{namespace}/{name}", self.config.system_namespace),
+        }
+    }
+}
+
+/// The reference under which the controller's runtime knows a Function.
+pub(crate) fn reference(function: &FunctionKey) -> ObjectRef<Watched> {
+    ObjectRef::new(&function.name).within(&function.namespace)
+}

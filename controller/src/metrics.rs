@@ -1,0 +1,89 @@
+//! What the controller counts.
+
+use lambent_api::FunctionKey;
+use prometheus::{Error, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use crate::{plan::Why, status::Counts};
+
+const STATES: [&str; 5] = ["ready", "starting", "unready", "failing", "stopping"];
+/// From a look that changes nothing to a batch of starts at a slow API server.
+const SECONDS: [f64; 10] = [0.0005, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
+
+/// How an order went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ordered {
+    /// Taken.
+    Started,
+    /// Refused by quota or admission.
+    Refused,
+    /// The fleet could not be asked.
+    Failed,
+}
+
+/// All metrics of the controller.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    instances: IntGaugeVec,
+    starts: IntCounterVec,
+    stops: IntCounterVec,
+    /// How long one look at a Function took.
+    pub(crate) reconcile: Histogram,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub(crate) fn new(registry: &Registry) -> Result<Self, Error> {
+        let instances = Opts::new("lambent_instances", "Instances of a Function by state");
+        let starts = Opts::new("lambent_instance_starts_total", "Instances ordered, by result");
+        let stops = Opts::new("lambent_instance_stops_total", "Instances stopped, by reason");
+        let reconcile = HistogramOpts::new("lambent_reconcile_seconds", "How long one look at a Function took");
+        let metrics = Self {
+            instances: IntGaugeVec::new(instances, &["namespace", "function", "state"])?,
+            starts: IntCounterVec::new(starts, &["result"])?,
+            stops: IntCounterVec::new(stops, &["reason"])?,
+            reconcile: Histogram::with_opts(reconcile.buckets(SECONDS.to_vec()))?,
+        };
+        registry.register(Box::new(metrics.instances.clone()))?;
+        registry.register(Box::new(metrics.starts.clone()))?;
+        registry.register(Box::new(metrics.stops.clone()))?;
+        registry.register(Box::new(metrics.reconcile.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Takes them away again, so that whoever leads again later can register them.
+    pub(crate) fn unregister(&self, registry: &Registry) {
+        // What is not there any more needs no taking away.
+        let _ = registry.unregister(Box::new(self.instances.clone()));
+        let _ = registry.unregister(Box::new(self.starts.clone()));
+        let _ = registry.unregister(Box::new(self.stops.clone()));
+        let _ = registry.unregister(Box::new(self.reconcile.clone()));
+    }
+
+    /// An instance was ordered.
+    pub(crate) fn ordered(&self, result: Ordered) {
+        self.starts.with_label_values(&[format!("{result:?}")]).inc();
+    }
+
+    /// An instance was stopped.
+    pub(crate) fn stopped(&self, why: Why) {
+        self.stops.with_label_values(&[format!("{why:?}")]).inc();
+    }
+
+    /// The instances of a Function.
+    pub(crate) fn instances(&self, function: &FunctionKey, counts: Counts) {
+        let Counts { ready, starting, unready, failing, stopping } = counts;
+        for (state, count) in STATES.iter().zip([ready, starting, unready, failing, stopping]) {
+            let labels = [function.namespace.as_str(), function.name.as_str(), state];
+            self.instances.with_label_values(&labels).set(count.into());
+        }
+    }
+
+    /// A Function is gone.
+    pub(crate) fn forget(&self, function: &FunctionKey) {
+        for state in STATES {
+            let labels = [function.namespace.as_str(), function.name.as_str(), state];
+            // It was never counted if it went as quickly as it came.
+            let _ = self.instances.remove_label_values(&labels);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What is known of a Function, from the caches and the memory alone.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lambent_api::{
+    ConditionType, Conditions, Function, FunctionKey, FunctionStatus, Reason, Revision, RevisionStatus, Settings,
+};
+use lambent_fleet::Instance;
+
+use crate::{
+    context::Context,
+    latest,
+    memory::{Memory, State},
+    plan::{Input, RevisionView},
+    status::{self, Counts},
+};
+
+/// What is known of a Function at one moment.
+pub(crate) struct Observed {
+    /// Which Function.
+    pub(crate) key: FunctionKey,
+    /// The current settings, or the last valid ones.
+    pub(crate) settings: Option<Arc<Settings>>,
+    /// Why the current settings can't be served.
+    pub(crate) invalid: Option<String>,
+    /// Its Revisions.
+    pub(crate) revisions: Vec<Arc<Revision>>,
+    /// Its instances.
+    pub(crate) instances: Vec<Instance>,
+    /// Its status as it was written last.
+    pub(crate) status: FunctionStatus,
+}
+
+/// Reads the caches.
+pub(crate) fn observe<F>(context: &Context<F>, function: &Function, now: Instant) -> Observed {
+    let key = function.key();
+    let mut revisions = context.revisions.lock().of(&key);
+    revisions.retain(|r| r.metadata.deletion_timestamp.is_none() && latest::is_owned(r, function));
+    let instances = context.instances.lock().of(&key);
+    let parsed = Settings::try_from(&function.spec);
+    let invalid = parsed.as_ref().err().map(ToString::to_string);
+    context.remember(&key, |memory| {
+        if let Ok(settings) = parsed {
+            memory.settings = Some(Arc::new(settings));
+        }
+        let known: HashSet<&str> = instances.iter().map(|i| i.id.uid.as_str()).collect();
+        memory.keep_only(|name| revisions.iter().any(|r| r.key().name == name), |uid| known.contains(uid));
+        let status = memory.written.or_cached(function.status.clone().unwrap_or_default(), now);
+        Observed { key: key.clone(), settings: memory.settings.clone(), invalid, revisions, instances, status }
+    })
+}
+
+impl Observed {
+    /// What the plan is made from.
+    pub(crate) fn input(&self, memory: &mut Memory, settings: &Settings, latest: Option<&str>, now: Instant) -> Input {
+        Input {
+            serving: self.status.revision.clone(),
+            latest: latest.map(str::to_owned),
+            min: settings.min,
+            max: settings.max,
+            history: settings.revision_history,
+            revisions: self.revisions.iter().map(|r| self.view(memory, r, settings.start_timeout, now)).collect(),
+        }
+    }
+
+    /// Looks at all instances before it asks what they taught about their Revision.
+    fn view(&self, memory: &mut Memory, revision: &Revision, start_timeout: Duration, now: Instant) -> RevisionView {
+        let name = revision.key().name;
+        let probed = is_probed(revision);
+        let instances =
+            self.instances_of(&name).map(|instance| memory.look(instance, probed, start_timeout, now)).collect();
+        let ordered = memory.ordered(&name, now);
+        let remembered = memory.revision(&name);
+        let conditions = revision.status.as_ref().map(|s| &s.conditions);
+        remembered.proven |= conditions.is_some_and(|c| c.is_true(ConditionType::Ready));
+        RevisionView {
+            created: revision.metadata.creation_timestamp.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0),
+            asked: u32::try_from(revision.spec.instances).unwrap_or(0),
+            named: revision.spec.stopping.clone(),
+            proven: remembered.proven,
+            held_back: remembered.backoff.wait(now).is_some(),
+            instances,
+            ordered,
+            name,
+        }
+    }
+
+    /// Instances of one Revision.
+    pub(crate) fn instances_of(&self, revision: &str) -> impl Iterator<Item = &Instance> {
+        self.instances.iter().filter(move |instance| instance.revision == revision)
+    }
+
+    /// A Revision by its name.
+    pub(crate) fn revision(&self, name: &str) -> Option<&Arc<Revision>> {
+        self.revisions.iter().find(|r| r.metadata.name.as_deref() == Some(name))
+    }
+
+    /// Those whose first answer the controller has to find out by itself.
+    pub(crate) fn unprobed(&self) -> Vec<&Instance> {
+        let probed: HashSet<String> = self.revisions.iter().filter(|r| is_probed(r)).map(|r| r.key().name).collect();
+        self.instances.iter().filter(|i| !probed.contains(&i.revision)).collect()
+    }
+}
+
+/// Whether a readiness probe of its author's says when an instance answers.
+fn is_probed(revision: &Revision) -> bool {
+    revision.spec.template.readiness_probe.is_some()
+}
+
+/// What there is to tell about one Revision.
+pub(crate) struct Told {
+    /// The status as it was written last.
+    pub(crate) old: RevisionStatus,
+    /// The status that follows.
+    pub(crate) new: RevisionStatus,
+    /// Its instances.
+    pub(crate) counts: Counts,
+    /// Why none can start.
+    pub(crate) trouble: Option<Reason>,
+    /// When its status was written.
+    pub(crate) written: Option<Instant>,
+}
+
+/// What there is to tell about a Revision after the plan was carried out.
+pub(crate) fn tell(
+    memory: &mut Memory,
+    revision: &Revision,
+    view: &RevisionView,
+    now: Instant,
+    at: jiff::Timestamp,
+) -> Told {
+    let ordered = memory.ordered(&view.name, now).len();
+    let counts = Counts::of(&view.instances, ordered);
+    let remembered = memory.revision(&view.name);
+    let trouble = status::revision::trouble(&view.instances, remembered.trouble.as_ref());
+    let old = remembered.written.or_cached(revision.status.clone().unwrap_or_default(), now);
+    let told = status::revision::View {
+        name: &view.name,
+        generation: revision.metadata.generation,
+        proven: view.proven,
+        trouble: trouble.as_ref(),
+        counts,
+    };
+    let new = status::revision::status(&old, &told, at);
+    Told { old, new, counts, written: remembered.written.at(), trouble }
+}
+
+/// When the next starting instance becomes overdue.
+pub(crate) fn next_deadline(input: &Input, now: Instant) -> Option<Duration> {
+    let states = input.revisions.iter().flat_map(|r| r.instances.iter().map(|i| &i.state));
+    let deadlines = states.filter_map(|state| match state {
+        State::Starting(deadline) => Some(deadline.saturating_duration_since(now)),
+        _ => None,
+    });
+    deadlines.min()
+}

@@ -1,0 +1,211 @@
+//! Which Revision serves, how many instances each one gets, which of them to start and to stop and
+//! which Revisions to forget: decided from values alone. Carrying it out twice changes nothing.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+};
+
+use jiff::Timestamp;
+use lambent_api::InstanceRef;
+use lambent_fleet::Stop;
+
+use crate::{
+    memory::{Seen, State},
+    names,
+};
+
+/// What is decided upon.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    /// The Revision that serves so far.
+    pub(crate) serving: Option<String>,
+    /// The Revision of the current spec, once it is known.
+    pub(crate) latest: Option<String>,
+    /// scale.min
+    pub(crate) min: u32,
+    /// scale.max
+    pub(crate) max: u32,
+    /// Old Revisions to keep.
+    pub(crate) history: usize,
+    /// All Revisions of the Function.
+    pub(crate) revisions: Vec<RevisionView>,
+}
+
+/// What matters of a Revision.
+#[derive(Clone, Debug)]
+pub(crate) struct RevisionView {
+    /// Its name.
+    pub(crate) name: String,
+    /// When it was made.
+    pub(crate) created: Timestamp,
+    /// Instances that its spec asks for.
+    pub(crate) asked: u32,
+    /// Instances that the gateway has stopped using.
+    pub(crate) named: Vec<InstanceRef>,
+    /// Whether an instance of it ever answered.
+    pub(crate) proven: bool,
+    /// Whether starting is held back after failures.
+    pub(crate) held_back: bool,
+    /// Its instances.
+    pub(crate) instances: Vec<Seen>,
+    /// Names of instances that were ordered and have not been seen yet.
+    pub(crate) ordered: Vec<String>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// The Revision that serves from now on.
+    pub(crate) serving: Option<String>,
+    /// What to do with each Revision, by name.
+    pub(crate) revisions: BTreeMap<String, RevisionPlan>,
+    /// Revisions beyond the history, oldest first.
+    pub(crate) forget: Vec<String>,
+}
+
+/// What to do with the instances of one Revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RevisionPlan {
+    /// How many it gets.
+    pub(crate) wanted: u32,
+    /// Names of those to start.
+    pub(crate) start: Vec<String>,
+    /// Those to stop.
+    pub(crate) stop: Vec<Removal>,
+}
+
+/// An instance to stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Removal {
+    /// Which one.
+    pub(crate) instance: InstanceRef,
+    /// How.
+    pub(crate) how: Stop,
+    /// Why.
+    pub(crate) why: Why,
+}
+
+/// Why an instance is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The gateway has named it.
+    Retired,
+    /// It has ended and only its object is left.
+    Ended,
+    /// It did not answer in time.
+    StartTimeout,
+    /// There are more than wanted.
+    Surplus,
+}
+
+/// Decides.
+pub(crate) fn plan(input: &Input) -> Plan {
+    let serving = serving(input).map(|revision| revision.name.clone());
+    let wanted = share_out(input, serving.as_deref());
+    let revisions: BTreeMap<_, _> =
+        input.revisions.iter().zip(&wanted).map(|(r, wanted)| (r.name.clone(), make_true(r, *wanted))).collect();
+    let forget = forget(input, serving.as_deref(), &wanted);
+    Plan { serving, revisions, forget }
+}
+
+/// | latest      | served so far  | serves             |
+/// | ----------- | -------------- | ------------------ |
+/// | is proven   | any            | latest             |
+/// | is unproven | still there    | as before          |
+/// | is unproven | none, or gone  | newest proven, if any |
+fn serving(input: &Input) -> Option<&RevisionView> {
+    let find = |name: &Option<String>| input.revisions.iter().find(|r| Some(&r.name) == name.as_ref());
+    let newest_proven = || input.revisions.iter().filter(|r| r.proven).max_by_key(|r| (r.created, &r.name));
+    find(&input.latest).filter(|r| r.proven).or_else(|| find(&input.serving)).or_else(newest_proven)
+}
+
+/// Instances for each Revision, in the order of the input: the one that serves comes first, then
+/// the one that is to serve, then the others from new to old, all together up to `scale.max`.
+/// Max 10, serving asks for 8, the latest for 5 and an old one for 3: 8, 2, 0. The latest gets one
+/// beyond the maximum if nothing is left, as it has to prove itself.
+fn share_out(input: &Input, serving: Option<&str>) -> Vec<u32> {
+    let rank = |r: &RevisionView| match r.name.as_str() {
+        name if Some(name) == serving => 0,
+        name if Some(name) == input.latest.as_deref() => 1,
+        _ => 2,
+    };
+    let mut order: Vec<usize> = (0..input.revisions.len()).collect();
+    order.sort_by_key(|&i| (rank(&input.revisions[i]), Reverse(input.revisions[i].created)));
+    let mut wanted = vec![0; input.revisions.len()];
+    let mut left = input.max;
+    for i in order {
+        let revision = &input.revisions[i];
+        let proving = rank(revision) == 1 && !revision.proven;
+        let asked = match rank(revision) {
+            0 => revision.asked.max(input.min),
+            1 => revision.asked.max(u32::from(proving)),
+            // Nobody is there who could use it, and nobody else would ever take it down.
+            _ if !revision.proven => 0,
+            _ => revision.asked,
+        };
+        wanted[i] = asked.min(left).max(u32::from(proving));
+        left = left.saturating_sub(wanted[i]);
+    }
+    wanted
+}
+
+fn make_true(revision: &RevisionView, wanted: u32) -> RevisionPlan {
+    let wanted_count = usize::try_from(wanted).unwrap_or(usize::MAX);
+    let (mut stop, live) = sort_out(revision);
+    let there = live.len() + revision.ordered.len();
+    stop.extend(surplus(live, there.saturating_sub(wanted_count)));
+    let missing = if revision.held_back { 0 } else { wanted_count.saturating_sub(there) };
+    let taken =
+        revision.instances.iter().map(|i| i.id.name.as_str()).chain(revision.ordered.iter().map(String::as_str));
+    let start = names::free(&revision.name, &taken.collect()).take(missing).collect();
+    RevisionPlan { wanted, start, stop }
+}
+
+/// Those that go whatever is wanted, and those that count.
+fn sort_out(revision: &RevisionView) -> (Vec<Removal>, Vec<&Seen>) {
+    let named: HashSet<&str> = revision.named.iter().map(|i| i.uid.as_str()).collect();
+    let (mut stop, mut live) = (Vec::new(), Vec::new());
+    for seen in &revision.instances {
+        match seen.state {
+            State::Stopping => {}
+            State::Ended => stop.push(removal(seen, Stop::Idle, Why::Ended)),
+            _ if named.contains(seen.id.uid.as_str()) => stop.push(removal(seen, Stop::Idle, Why::Retired)),
+            // The gateway may have found it answering in this very moment.
+            State::Overdue => stop.push(removal(seen, Stop::Gracefully, Why::StartTimeout)),
+            State::Ready | State::Starting(_) | State::Unready | State::Failing(_) => live.push(seen),
+        }
+    }
+    (stop, live)
+}
+
+/// Those that never answered go first, then the newest.
+fn surplus(mut live: Vec<&Seen>, count: usize) -> impl Iterator<Item = Removal> {
+    let worth = |state: &State| match state {
+        State::Failing(_) => 0,
+        State::Starting(_) => 1,
+        State::Unready => 2,
+        _ => 3,
+    };
+    live.sort_by_key(|seen| (worth(&seen.state), Reverse(seen.created), Reverse(seen.id.name.clone())));
+    live.into_iter().take(count).map(|seen| removal(seen, Stop::Gracefully, Why::Surplus))
+}
+
+fn removal(seen: &Seen, how: Stop, why: Why) -> Removal {
+    Removal { instance: seen.id.clone(), how, why }
+}
+
+/// Old Revisions with nothing left of them. None while it's unknown which one is the latest: it may
+/// be one of them.
+fn forget(input: &Input, serving: Option<&str>, wanted: &[u32]) -> Vec<String> {
+    let Some(latest) = input.latest.as_deref() else { return Vec::new() };
+    let in_use = |r: &RevisionView| Some(r.name.as_str()) == serving || r.name == latest;
+    let mut old: Vec<_> = input.revisions.iter().zip(wanted).filter(|(r, _)| !in_use(r)).collect();
+    old.sort_by_key(|(r, _)| (r.created, &r.name));
+    let beyond = old.len().saturating_sub(input.history);
+    let empty = |r: &RevisionView| r.instances.is_empty() && r.ordered.is_empty();
+    old[..beyond].iter().filter(|(r, wanted)| **wanted == 0 && empty(r)).map(|(r, _)| r.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests;

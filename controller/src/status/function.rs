@@ -1,0 +1,149 @@
+//! The status of a Function, with conditions as kstatus reads them: `Ready` always, `Reconciling`
+//! and `Stalled` only while they are True.
+
+use jiff::Timestamp;
+use lambent_api::{ConditionType, Conditions, FunctionStatus, Reason, meta::LABEL_FUNCTION};
+
+use super::Counts;
+
+/// How far the current spec of a Function is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Its settings can't be served.
+    Invalid(String),
+    /// Its image is being looked up.
+    Resolving,
+    /// Its image can't be had; asked again if the registry just could not be reached.
+    NoImage(Reason),
+    /// Its Revision has not answered yet.
+    Starting,
+    /// Its Revision can't start.
+    Failing(Reason),
+    /// Its Revision serves.
+    Serving,
+}
+
+/// What became of the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Image {
+    /// Known as this, with a remark.
+    ByDigest(String, Option<String>),
+    /// As written, with the reason why.
+    ByTag(String, Option<String>),
+    /// It can't be had.
+    Missing(Reason),
+    /// Not known yet.
+    Unknown,
+}
+
+/// What there is to say about a Function.
+pub(crate) struct View<'a> {
+    /// Its name.
+    pub(crate) name: &'a str,
+    /// metadata.generation
+    pub(crate) generation: Option<i64>,
+    /// Where to call it.
+    pub(crate) url: String,
+    /// The Revision that serves.
+    pub(crate) serving: Option<String>,
+    /// The Revision of the current spec.
+    pub(crate) latest: Option<String>,
+    /// How far the current spec is.
+    pub(crate) progress: Progress,
+    /// What became of the image.
+    pub(crate) image: Image,
+    /// Its instances.
+    pub(crate) counts: Counts,
+}
+
+/// The status that follows from the old one.
+pub(crate) fn status(old: &FunctionStatus, view: View<'_>, now: Timestamp) -> FunctionStatus {
+    let mut conditions = old.conditions.clone();
+    let reason = reason(&view);
+    let mut set = |type_, is| conditions.put(type_, is, &reason, view.generation, now);
+    set(ConditionType::Ready, view.progress == Progress::Serving);
+    let mut only_if = |type_, is: bool| match is {
+        true => conditions.put(type_, true, &reason, view.generation, now),
+        false => Conditions::remove(&mut conditions, type_),
+    };
+    only_if(ConditionType::Reconciling, is_working(&view.progress));
+    only_if(ConditionType::Stalled, is_stuck(&view.progress));
+    if let Some((resolved, reason)) = image_reason(&view.image, old) {
+        conditions.put(ConditionType::ImageResolved, resolved, &reason, view.generation, now);
+    }
+    FunctionStatus {
+        conditions,
+        observed_generation: view.generation,
+        url: Some(view.url),
+        revision: view.serving,
+        latest_revision: view.latest,
+        instances: view.counts.live(),
+        ready: view.counts.ready,
+        selector: format!("{LABEL_FUNCTION}={}", view.name),
+    }
+}
+
+/// | progress               | Ready | Reconciling | Stalled | reason              |
+/// | ---------------------- | ----- | ----------- | ------- | ------------------- |
+/// | Serving                | True  |             |         | Serving             |
+/// | Resolving              | False | True        |         | Resolving           |
+/// | Starting               | False | True        |         | Starting            |
+/// | NoImage: unreachable   | False | True        |         | RegistryUnreachable |
+/// | NoImage: anything else | False |             | True    | ImageNotFound, ..   |
+/// | Failing                | False |             | True    | the instance's own  |
+/// | Invalid                | False |             | True    | InvalidSpec         |
+fn is_stuck(progress: &Progress) -> bool {
+    match progress {
+        Progress::Invalid(_) | Progress::Failing(_) => true,
+        Progress::NoImage(reason) => !is_transient(reason),
+        Progress::Resolving | Progress::Starting | Progress::Serving => false,
+    }
+}
+
+fn is_working(progress: &Progress) -> bool {
+    *progress != Progress::Serving && !is_stuck(progress)
+}
+
+fn is_transient(reason: &Reason) -> bool {
+    reason.reason == "RegistryUnreachable"
+}
+
+fn reason(view: &View<'_>) -> Reason {
+    let latest = view.latest.as_deref().unwrap_or("the new Revision");
+    let (reason, words) = match &view.progress {
+        Progress::Serving => return Reason::new("Serving", format!("{latest} serves")),
+        Progress::Invalid(words) => ("InvalidSpec", words.clone()),
+        Progress::Resolving => ("Resolving", "the image is being looked up".to_owned()),
+        Progress::NoImage(reason) => (reason.reason.as_str(), reason.message.clone()),
+        Progress::Starting => ("Starting", format!("{latest} has not answered yet")),
+        Progress::Failing(reason) => (reason.reason.as_str(), format!("{latest} can't start: {}", reason.message)),
+    };
+    // Whoever reads that the new one fails wants to know whether callers notice.
+    let other = view.serving.as_ref().filter(|serving| Some(*serving) != view.latest.as_ref());
+    Reason::new(reason, other.map_or_else(|| words.clone(), |other| format!("{words}; {other} still serves")))
+}
+
+/// What was found out at the registry is told once and then known only from the old condition, as
+/// the Revision itself says no more than how it names the image.
+fn image_reason(image: &Image, old: &FunctionStatus) -> Option<(bool, Reason)> {
+    let (resolved, reason, told, default) = match image {
+        Image::ByDigest(image, note) => {
+            (true, "Resolved", note.as_ref().map(|note| format!("{image}: {note}")), image.clone())
+        }
+        Image::ByTag(image, why) => (false, "TagUsed", why.clone(), format!("{image} is used as written")),
+        Image::Missing(reason) => return Some((false, reason.clone())),
+        Image::Unknown => return None,
+    };
+    let before = old.conditions.find(ConditionType::ImageResolved).filter(|c| c.reason == reason);
+    let remembered = before.map(|c| c.message.clone()).filter(|message| message.starts_with(&default) || !resolved);
+    Some((resolved, Reason::new(reason, told.or(remembered).unwrap_or(default))))
+}
+
+/// Whether two differ in nothing but numbers.
+pub(crate) fn same_words(one: &FunctionStatus, other: &FunctionStatus) -> bool {
+    let words = |s: &FunctionStatus| FunctionStatus { instances: 0, ready: 0, ..s.clone() };
+    words(one) == words(other)
+}
+
+#[cfg(test)]
+mod tests;
