@@ -1,14 +1,46 @@
 //! `lambent controller`.
 
+use futures::{Stream, StreamExt, stream};
+use lambent_api::signal::{Drained, Message};
+use lambent_autoscaler::link::{FromGateways, LinkEvent, connect_all, discover};
+use lambent_controller::Config;
+use lambent_fleet::kube::KubeFleet;
+
 use super::{Runtime, start};
-use crate::{args::ControllerArgs, lease::Candidate};
+use crate::{
+    args::{ControllerArgs, LinkArgs},
+    lease::Candidate,
+};
 
 /// Runs, while it leads, until it is told to stop.
 pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let Runtime { client, registry, ready, shutdown, identity } = start("controller", &args.common).await?;
-    let _ = (&registry, &args);
+    let ControllerArgs { common, link, public_url, plain_http_registries } = args;
+    let config = Config {
+        namespace: common.namespace.clone(),
+        system_namespace: common.system_namespace.clone(),
+        public_url,
+        plain_http_registries,
+    };
+    let fleet = KubeFleet::new(client.clone(), common.namespace);
     ready.send_replace(true);
-    let candidate = Candidate::new(client.clone(), &args.common.system_namespace, "lambent-controller", identity);
-    candidate.lead(shutdown, |stop| async move { stop.cancelled().await }).await;
+    let candidate = Candidate::new(client.clone(), &common.system_namespace, "lambent-controller", identity);
+    let work = |stop| async move {
+        let drained = drained(client.clone(), &common.system_namespace, link);
+        lambent_controller::run(config, client, fleet, drained, &registry, stop).await
+    };
+    candidate.lead(shutdown, work).await.transpose()?;
     Ok(())
+}
+
+/// Stopping instances that the gateways have no request for any more.
+fn drained(client: kube::Client, namespace: &str, link: LinkArgs) -> impl Stream<Item = Drained> + Send + 'static {
+    let LinkArgs { gateway_internal_port, token_file } = link;
+    let messages = connect_all(discover::gateways(client, namespace, gateway_internal_port), token_file);
+    stream::unfold(messages, async |mut messages| messages.recv().await.map(|message| (message, messages))).filter_map(
+        async |message| match message {
+            FromGateways::One(_, LinkEvent::Message(Message::Drained(drained))) => Some(drained),
+            _ => None,
+        },
+    )
 }
