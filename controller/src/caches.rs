@@ -25,11 +25,14 @@ pub(crate) async fn functions<F: Fleet>(context: Arc<Context<F>>, writer: Writer
     let mut events = reflector::reflector(writer, events).filter_map(|event| future::ready(event.ok())).boxed();
     while let Some(event) = events.next().await {
         match event {
-            watcher::Event::Apply(function) | watcher::Event::InitApply(function) => {
-                context.queue.touch(key(&function));
+            watcher::Event::Apply(function) => context.queue.touch(key(&function)),
+            watcher::Event::Delete(_) => forget_the_gone(&context, &store),
+            // Not one by one while they are said: the store shows them only when all are.
+            watcher::Event::Init | watcher::Event::InitApply(_) => {}
+            watcher::Event::InitDone => {
+                forget_the_gone(&context, &store);
+                store.state().iter().for_each(|function| context.queue.touch(key(function.as_ref())));
             }
-            watcher::Event::Delete(_) | watcher::Event::InitDone => forget_the_gone(&context, &store),
-            watcher::Event::Init => {}
         }
     }
 }

@@ -1,1 +1,107 @@
+use super::*;
 
+fn view(progress: Progress) -> View<'static> {
+    View {
+        name: "hello",
+        generation: Some(3),
+        url: "http://gateway/fn/shop/hello".into(),
+        serving: Some("hello-new".into()),
+        latest: Some("hello-new".into()),
+        progress,
+        image: Image::Unknown,
+        counts: Counts { ready: 2, failing: 1, stopping: 4, ..Counts::default() },
+    }
+}
+
+fn told(view: View<'_>) -> FunctionStatus {
+    status(&FunctionStatus::default(), view, Timestamp::UNIX_EPOCH)
+}
+
+fn conditions(status: &FunctionStatus) -> Vec<(&str, &str, &str)> {
+    status.conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+}
+
+fn why() -> Reason {
+    Reason::new("CrashLoopBackOff", "exit code 1")
+}
+
+#[test]
+fn conditions_follow_the_table() {
+    let missing = Reason::new("ImageNotFound", "no such tag");
+    let unreachable = Reason::new("RegistryUnreachable", "timed out");
+    let rows: [(Progress, &[(&str, &str, &str)]); 7] = [
+        (Progress::Serving, &[("Ready", "True", "Serving")]),
+        (Progress::Resolving, &[("Ready", "False", "Resolving"), ("Reconciling", "True", "Resolving")]),
+        (Progress::Starting, &[("Ready", "False", "Starting"), ("Reconciling", "True", "Starting")]),
+        (
+            Progress::NoImage(unreachable),
+            &[("Ready", "False", "RegistryUnreachable"), ("Reconciling", "True", "RegistryUnreachable")],
+        ),
+        (Progress::NoImage(missing), &[("Ready", "False", "ImageNotFound"), ("Stalled", "True", "ImageNotFound")]),
+        (Progress::Failing(why()), &[("Ready", "False", "CrashLoopBackOff"), ("Stalled", "True", "CrashLoopBackOff")]),
+        (
+            Progress::Invalid("scale.min is 3".into()),
+            &[("Ready", "False", "InvalidSpec"), ("Stalled", "True", "InvalidSpec")],
+        ),
+    ];
+    for (progress, expected) in rows {
+        assert_eq!(conditions(&told(view(progress.clone()))), expected, "{progress:?}");
+    }
+}
+
+#[test]
+fn conditions_that_are_over_are_taken_away() {
+    let failing = told(view(Progress::Failing(why())));
+    let serving = status(&failing, view(Progress::Serving), Timestamp::UNIX_EPOCH);
+    assert_eq!(conditions(&serving), [("Ready", "True", "Serving")]);
+}
+
+#[test]
+fn a_failing_revision_is_told_with_the_one_that_still_serves() {
+    let status = told(View { serving: Some("hello-old".into()), ..view(Progress::Failing(why())) });
+    let message = &status.conditions.find(ConditionType::Ready).unwrap().message;
+    assert_eq!(message, "hello-new can't start: exit code 1; hello-old still serves");
+}
+
+#[test]
+fn numbers_and_names_are_told() {
+    let status = told(view(Progress::Serving));
+    assert_eq!((status.instances, status.ready), (3, 2));
+    assert_eq!(status.selector, "lambent.dev/function=hello");
+    assert_eq!(status.url.as_deref(), Some("http://gateway/fn/shop/hello"));
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.revision, status.latest_revision);
+}
+
+#[test]
+fn the_image_is_told_by_digest_or_why_not() {
+    let told = |image| told(View { image, ..view(Progress::Serving) });
+    let resolved = told(Image::ByDigest("a@sha256:1".into(), Some("it wants to be root".into())));
+    let condition = resolved.conditions.find(ConditionType::ImageResolved).unwrap();
+    assert_eq!((condition.status.as_str(), condition.message.as_str()), ("True", "a@sha256:1: it wants to be root"));
+    let tag = told(Image::ByTag("a:1".into(), Some("denied".into())));
+    let condition = tag.conditions.find(ConditionType::ImageResolved).unwrap();
+    let parts = (condition.status.as_str(), condition.reason.as_str(), condition.message.as_str());
+    assert_eq!(parts, ("False", "TagUsed", "denied"));
+    let missing = told(Image::Missing(Reason::new("ImageNotFound", "")));
+    assert!(missing.conditions.is_false(ConditionType::ImageResolved));
+    assert!(told(Image::Unknown).conditions.find(ConditionType::ImageResolved).is_none());
+}
+
+#[test]
+fn what_the_registry_said_survives_a_restart_of_the_controller() {
+    let with = |image| View { image, ..view(Progress::Serving) };
+    let first = told(with(Image::ByDigest("a@sha256:1".into(), Some("it wants to be root".into()))));
+    let later = status(&first, with(Image::ByDigest("a@sha256:1".into(), None)), Timestamp::UNIX_EPOCH);
+    assert_eq!(first, later);
+    let other = status(&first, with(Image::ByDigest("a@sha256:2".into(), None)), Timestamp::UNIX_EPOCH);
+    assert_eq!(other.conditions.find(ConditionType::ImageResolved).unwrap().message, "a@sha256:2");
+}
+
+#[test]
+fn numbers_alone_are_not_words() {
+    let one = told(view(Progress::Serving));
+    let other = FunctionStatus { instances: 9, ready: 9, ..one.clone() };
+    assert!(same_words(&one, &other));
+    assert!(!same_words(&one, &told(view(Progress::Starting))));
+}
