@@ -10,10 +10,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{- define "lambent.account" -}}
-system:serviceaccount:{{ .Release.Namespace }}:lambent-{{ .role }}
-{{- end }}
-
 {{- define "lambent.namespaced" -}}
 {{- if eq .Values.scope "namespaced" }}{{ required "watchedNamespace is needed with scope: namespaced" .Values.watchedNamespace }}{{ end }}
 {{- end }}
@@ -80,6 +76,7 @@ spec:
           whenUnsatisfiable: ScheduleAnyway
           labelSelector:
             matchLabels: {app.kubernetes.io/name: lambent, app.kubernetes.io/component: {{ .role }}}
+          matchLabelKeys: [pod-template-hash] # an update spreads by itself, not around the old pods
       containers:
         - name: {{ .role }}
           image: {{ include "lambent.image" $root }}
