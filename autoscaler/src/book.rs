@@ -7,7 +7,7 @@ use std::{
 };
 
 use lambent_api::{
-    FunctionKey, InstanceRef, RevisionKey, Settings,
+    FunctionKey, RevisionKey, Settings,
     signal::{Load, Message, Retired},
 };
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use crate::{
     link::LinkEvent,
     order::{Order, Reason},
     revision::RevisionState,
+    start_model::StartModel,
 };
 
 /// A write or a question that was not heard of for so long has failed.
@@ -76,11 +77,14 @@ struct FunctionState {
     settings: Option<Settings>,
     serving: Option<String>,
     latest: Option<String>,
+    /// Learned from its own starts; of all Functions' until it has some.
+    start: Option<StartModel>,
 }
 
 /// All that is known.
 #[derive(Default)]
 pub struct Book {
+    start: StartModel,
     functions: HashMap<FunctionKey, FunctionState>,
     revisions: HashMap<RevisionKey, RevisionState>,
     gateways: BTreeSet<SocketAddr>,
@@ -103,20 +107,20 @@ impl Book {
             }
             Input::Gateways(gateways) => {
                 self.synced.retain(|gateway, _| gateways.contains(gateway));
+                self.revisions.values_mut().for_each(|revision| revision.keep_loads(&gateways));
                 self.gateways = gateways;
                 Vec::new()
             }
             Input::Link(gateway, event) => self.link(gateway, event, now),
             Input::Retired(key, retired) => self.retired(&key, retired, now).into_iter().collect(),
             Input::Failed(key) => {
-                if let Some(revision) = self.revisions.get_mut(&key) {
-                    revision.clear();
-                }
-                Vec::new()
+                let changed = self.revisions.get_mut(&key).is_some_and(RevisionState::clear);
+                // Otherwise the news is still to come, or the next tick tries again.
+                changed.then(|| self.more(&key, now)).flatten().into_iter().collect()
             }
             Input::Tick => {
                 let keys: Vec<RevisionKey> = self.revisions.keys().cloned().collect();
-                keys.iter().flat_map(|key| self.decide_idle(key, now)).collect()
+                keys.iter().filter_map(|key| self.more(key, now).or_else(|| self.fewer(key, now))).collect()
             }
         }
     }
@@ -126,13 +130,18 @@ impl Book {
         state.settings = view.settings.or(state.settings.take());
         (state.serving, state.latest) = (view.serving.clone(), view.latest);
         let serving = view.serving.map(|name| RevisionKey::new(&view.key.namespace, name));
-        serving.and_then(|key| self.warm(&key, now)).into_iter().collect()
+        serving.and_then(|key| self.more(&key, now)).into_iter().collect()
     }
 
     fn revision(&mut self, view: RevisionView, now: Instant) -> Vec<Order> {
-        let revision = self.revisions.entry(view.key.clone()).or_insert_with(|| RevisionState::new(&view));
+        let revision = self.revisions.entry(view.key.clone()).or_insert_with(|| RevisionState::new(&view, now));
         revision.observe(&view, now);
-        self.warm(&view.key, now).into_iter().collect()
+        self.more(&view.key, now).into_iter().collect()
+    }
+
+    /// More instances, if that is due.
+    fn more(&mut self, key: &RevisionKey, now: Instant) -> Option<Order> {
+        self.backlog(key, now).or_else(|| self.warm(key, now))
     }
 
     /// Never below `scale.min` while it serves.
@@ -141,7 +150,7 @@ impl Book {
         let function = self.functions.get(&revision.function)?;
         let min = function.settings.as_ref().map_or(0, |s| s.min);
         let serves = function.serving.as_ref() == Some(&key.name);
-        (serves && revision.wanted(now) < min).then(|| revision.raise(min, Reason::WarmMinimum, now))
+        if serves { revision.raise(min, Reason::WarmMinimum, now) } else { None }
     }
 
     fn link(&mut self, gateway: SocketAddr, event: LinkEvent, now: Instant) -> Vec<Order> {
@@ -164,10 +173,23 @@ impl Book {
     fn load(&mut self, gateway: SocketAddr, load: Load, now: Instant) -> Option<Order> {
         let key = RevisionKey::new(&load.namespace, &load.revision);
         let revision = self.revisions.get_mut(&key)?;
-        let settings = self.functions.get(&revision.function)?.settings.as_ref()?;
-        revision.take_load(gateway, load, settings, now);
-        let load = revision.load();
-        if load.queued == 0 || !load.serving {
+        let function = self.functions.get_mut(&revision.function)?;
+        for start in &load.starts {
+            function.start.get_or_insert(self.start).observe(*start);
+            self.start.observe(*start);
+        }
+        revision.take_load(gateway, load, function.settings.as_ref()?, now);
+        self.backlog(&key, now)
+    }
+
+    /// What waits decides, once an instance has shown that it can answer: a Revision that proves
+    /// itself has the one instance that it needs for that.
+    fn backlog(&mut self, key: &RevisionKey, now: Instant) -> Option<Order> {
+        let revision = self.revisions.get_mut(key)?;
+        let function = self.functions.get(&revision.function)?;
+        let settings = function.settings.as_ref()?;
+        let load = revision.load(now);
+        if load.queued == 0 || !load.serving || !revision.proven {
             return None;
         }
         let wanted = revision.wanted(now);
@@ -180,11 +202,11 @@ impl Book {
             starting_for: revision.starting_for(now),
             concurrency: settings.concurrency.get(),
             service_seconds: load.service_seconds,
-            start: revision.start_model(),
+            start: function.start.unwrap_or(self.start),
             max: settings.max,
         };
         let to = decide::wanted(&situation).min(settings.max);
-        (to > wanted).then(|| revision.raise(to, Reason::Backlog, now))
+        revision.raise(to, Reason::Backlog, now)
     }
 
     /// Since when every gateway has told everything; none while one is missing.
@@ -194,15 +216,19 @@ impl Book {
     }
 
     /// What may go. Never for lack of news.
-    fn decide_idle(&mut self, key: &RevisionKey, now: Instant) -> Option<Order> {
+    fn fewer(&mut self, key: &RevisionKey, now: Instant) -> Option<Order> {
         let covered = self.covered_since()?;
         let revision = self.revisions.get_mut(key)?;
         let function = self.functions.get(&revision.function)?;
         let settings = function.settings.as_ref()?;
+        if function.serving.is_none() && function.latest.is_none() {
+            // The controller has not said yet, or again, which one is which.
+            return None;
+        }
         let (keep, reason) = if function.serving.as_ref() == Some(&key.name) {
             let long_enough = now.duration_since(covered.max(revision.known_since)) >= settings.idle;
             let wanted = revision.wanted(now);
-            let needed = if long_enough { revision.needed(now, settings.idle).max(settings.min) } else { wanted };
+            let needed = if long_enough { revision.needed(settings, now).max(settings.min) } else { wanted };
             if needed <= settings.max { (needed, Reason::IdleWindow) } else { (settings.max, Reason::MaximumLowered) }
         } else if function.latest.as_ref() == Some(&key.name) {
             // Still proving itself: the controller started it for that.
@@ -215,11 +241,6 @@ impl Book {
 
     fn retired(&mut self, key: &RevisionKey, retired: Retired, now: Instant) -> Option<Order> {
         self.revisions.get_mut(key)?.lower(retired, now)
-    }
-
-    /// The instances that were named for stopping and may not have been stopped yet.
-    pub fn stopping(&self, key: &RevisionKey) -> Vec<InstanceRef> {
-        self.revisions.get(key).map(RevisionState::stopping).unwrap_or_default()
     }
 }
 

@@ -86,9 +86,9 @@ fn keeps(orders: &[Order]) -> Vec<u32> {
 fn a_burst_is_decided_in_one_step_and_not_again() {
     let mut scene = Scene::new(serde_json::json!({"max": 20}));
     let orders = scene.load("f-1", 100, 0, 0);
-    assert_eq!(writes(&orders), [(0, 20, Reason::Backlog)]);
+    assert_eq!(writes(&orders), [(0, 17, Reason::Backlog)]);
     assert!(scene.load("f-1", 100, 0, 0).is_empty());
-    scene.revision("f-1", 20);
+    scene.revision("f-1", 17);
     assert!(scene.load("f-1", 100, 0, 0).is_empty());
 }
 
@@ -97,7 +97,7 @@ fn a_write_that_failed_is_decided_again() {
     let mut scene = Scene::new(serde_json::json!({"max": 20}));
     scene.load("f-1", 100, 0, 0);
     scene.apply(Input::Failed(RevisionKey::new("shop", "f-1")));
-    assert_eq!(writes(&scene.load("f-1", 100, 0, 0)), [(0, 20, Reason::Backlog)]);
+    assert_eq!(writes(&scene.load("f-1", 100, 0, 0)), [(0, 17, Reason::Backlog)]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ type Group = (f64, f64);
 /// | --- | --- | --- | --- | --- | --- | --- | --- |
 /// | 1 | 0.5 s | 1 | 0.35 s + 0.2 s | 100 | 0 | 1 | 0.85 s |
 /// | 100 | 10 ms | 1 | 0.35 s + 0.2 s | 20 | 0 | 2 | 1.05 s |
-/// | 100 | 1 s | 1 | 0.35 s + 0.2 s | 20 | 0 | 20 | 9.15 s |
+/// | 100 | 1 s | 1 | 0.35 s + 0.2 s | 20 | 0 | 17 | 9.55 s |
 /// | 1 | 10 ms | 1 | 0.35 s + 0.2 s | 20 | 1 busy | 1 | 15 ms |
 /// | 1 | 10 s | 1 | 0.35 s + 0.2 s | 20 | 1 busy | 2 | 10.35 s |
 pub fn wanted(s: &Situation) -> u32 {
@@ -138,13 +138,13 @@ mod tests {
     fn the_table_is_true() {
         assert_eq!(wanted(&waiting(1, 0.5, 100)), 1);
         assert_eq!(wanted(&waiting(100, 0.01, 20)), 2);
-        assert_eq!(wanted(&waiting(100, 1.0, 20)), 20);
+        assert_eq!(wanted(&waiting(100, 1.0, 20)), 17);
         let busy = |seconds| Situation { ready: 1, in_flight: 1, ..waiting(1, seconds, 20) };
         assert_eq!(wanted(&busy(0.01)), 1);
         assert_eq!(wanted(&busy(10.0)), 2);
         let after = |s: &Situation| empty_after(s, wanted(s) - s.ready);
         assert!((after(&waiting(100, 0.01, 20)) - 1.05).abs() < 0.01);
-        assert!((after(&waiting(100, 1.0, 20)) - 9.15).abs() < 0.01);
+        assert!((after(&waiting(100, 1.0, 20)) - 9.55).abs() < 0.01);
     }
 
     #[test]

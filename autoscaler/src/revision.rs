@@ -1,6 +1,10 @@
 //! What is known of one Revision: its count, its load, what was asked for and not yet seen.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use lambent_api::{
     FunctionKey, InstanceRef, RevisionKey, Settings,
@@ -11,15 +15,33 @@ use tokio::time::Instant;
 use crate::{
     arrivals::Arrivals,
     book::{PATIENCE, RevisionView},
-    order::{Order, Reason, Write},
-    start_model::StartModel,
+    order::{Order, Reason, Seen, Write},
     window::Window,
 };
 
 /// Named instances are named again in later patches for so long, lest one that was missed stays.
 const NAMED_FOR: Duration = Duration::from_secs(30);
-/// Between two questions to the gateways about one Revision.
+/// Between an answer of the gateways about one Revision and the next question.
 const ASK_EVERY: Duration = Duration::from_millis(250);
+/// A gateway repeats a load each second; one that was not repeated for so long is over.
+const REPEATED_WITHIN: Duration = Duration::from_secs(3);
+
+/// A write on its way.
+#[derive(Clone, Copy)]
+struct Pending {
+    from: u32,
+    to: u32,
+    at: Instant,
+}
+
+/// A question to the gateways.
+#[derive(Clone, Copy)]
+struct Asked {
+    keep: u32,
+    reason: Reason,
+    at: Instant,
+    answered: bool,
+}
 
 /// One Revision.
 pub struct RevisionState {
@@ -27,25 +49,27 @@ pub struct RevisionState {
     pub function: FunctionKey,
     /// Since when its load is known.
     pub known_since: Instant,
+    /// Whether an instance of it has answered once.
+    pub proven: bool,
     key: RevisionKey,
     written: u32,
     /// What was ordered and is not yet seen.
-    pending: Option<(u32, Instant)>,
+    pending: Option<Pending>,
     raised: Option<Instant>,
-    asked: Option<(u32, Reason, Instant)>,
+    asked: Option<Asked>,
     named: Vec<(InstanceRef, Instant)>,
-    loads: HashMap<SocketAddr, Load>,
+    loads: HashMap<SocketAddr, (Load, Instant)>,
     window: Window,
     arrivals: Arrivals,
-    start: StartModel,
 }
 
 impl RevisionState {
     /// One that was just seen.
-    pub fn new(view: &RevisionView) -> Self {
+    pub fn new(view: &RevisionView, now: Instant) -> Self {
         Self {
             function: FunctionKey::new(&view.key.namespace, &view.function),
-            known_since: Instant::now(),
+            known_since: now,
+            proven: view.proven,
             key: view.key.clone(),
             written: view.wanted,
             pending: None,
@@ -55,7 +79,6 @@ impl RevisionState {
             loads: HashMap::new(),
             window: Window::default(),
             arrivals: Arrivals::default(),
-            start: StartModel::default(),
         }
     }
 
@@ -64,8 +87,8 @@ impl RevisionState {
         if view.wanted > self.written {
             self.raised.get_or_insert(now);
         }
-        self.written = view.wanted;
-        if self.pending.is_some_and(|(to, _)| to == view.wanted) {
+        (self.written, self.proven) = (view.wanted, view.proven);
+        if self.pending.is_some_and(|pending| pending.to == view.wanted) {
             self.pending = None;
         }
     }
@@ -76,41 +99,52 @@ impl RevisionState {
     }
 
     fn pending(&self, now: Instant) -> Option<u32> {
-        self.pending.filter(|(_, at)| now.duration_since(*at) < PATIENCE).map(|(to, _)| to)
+        self.pending.filter(|pending| now.duration_since(pending.at) < PATIENCE).map(|pending| pending.to)
     }
 
-    /// The last order has failed: what the API server says holds.
-    pub fn clear(&mut self) {
-        (self.pending, self.asked) = (None, None);
+    /// The last order has failed: what the API server says holds. Whether that is something else
+    /// than the order was about, and not just to be seen yet.
+    pub fn clear(&mut self) -> bool {
+        self.asked = None;
+        self.pending.take().is_some_and(|pending| pending.from != self.written)
     }
 
-    /// More instances.
-    pub fn raise(&mut self, to: u32, reason: Reason, now: Instant) -> Order {
-        let from = self.wanted(now);
+    /// More instances. None while a write is on its way: the next one would be about a count that
+    /// the API server may not have yet, and it is decided again as soon as it has.
+    pub fn raise(&mut self, to: u32, reason: Reason, now: Instant) -> Option<Order> {
+        if self.pending(now).is_some() || to <= self.written {
+            return None;
+        }
         self.raised = Some(now);
         self.asked = None;
-        self.pending = Some((to, now));
-        self.write(from, to, None, reason)
+        Some(self.write(to, None, reason, now))
     }
 
-    fn write(&self, from: u32, to: u32, stopping: Option<Vec<InstanceRef>>, reason: Reason) -> Order {
+    fn write(&mut self, to: u32, stopping: Option<Vec<InstanceRef>>, reason: Reason, now: Instant) -> Order {
+        let from = self.written;
+        self.pending = Some(Pending { from, to, at: now });
         let (function, revision) = (self.function.clone(), self.key.clone());
-        Order::Write(Write { function, revision, from, to, stopping, reason })
+        let Load { queued, in_flight, ready, .. } = self.load(now);
+        Order::Write(Write { function, revision, from, to, stopping, reason, seen: Seen { queued, in_flight, ready } })
     }
 
     /// Fewer instances: first the gateways must stop using them.
     pub fn ask_to_retire(&mut self, keep: u32, reason: Reason, now: Instant) -> Option<Order> {
-        let asked_lately = self.asked.is_some_and(|(_, _, at)| now.duration_since(at) < ASK_EVERY);
+        let asked_lately = self.asked.is_some_and(|asked| {
+            now.duration_since(asked.at) < if asked.answered { ASK_EVERY } else { PATIENCE }
+        });
         if asked_lately || self.pending(now).is_some() || self.written <= keep {
             return None;
         }
-        self.asked = Some((keep, reason, now));
+        self.asked = Some(Asked { keep, reason, at: now, answered: false });
         Some(Order::Retire { revision: self.key.clone(), keep })
     }
 
     /// The gateways have stopped using these: count and names go in one patch.
     pub fn lower(&mut self, retired: Retired, now: Instant) -> Option<Order> {
-        let (keep, reason, _) = self.asked?;
+        let asked = self.asked.as_mut()?;
+        (asked.answered, asked.at) = (true, now);
+        let Asked { keep, reason, .. } = *asked;
         let to = retired.left.clamp(keep, self.written.max(keep));
         if to >= self.written || self.pending(now).is_some() {
             return None;
@@ -118,31 +152,34 @@ impl RevisionState {
         self.named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
         let known: Vec<InstanceRef> = self.stopping();
         self.named.extend(retired.instances.into_iter().filter(|i| !known.contains(i)).map(|i| (i, now)));
-        self.pending = Some((to, now));
-        Some(self.write(self.written, to, Some(self.stopping()), reason))
+        let names = self.stopping();
+        Some(self.write(to, Some(names), reason, now))
     }
 
     /// The instances that were named lately.
-    pub fn stopping(&self) -> Vec<InstanceRef> {
+    fn stopping(&self) -> Vec<InstanceRef> {
         self.named.iter().map(|(instance, _)| instance.clone()).collect()
     }
 
     /// Takes what a gateway says.
     pub fn take_load(&mut self, gateway: SocketAddr, load: Load, settings: &Settings, now: Instant) {
-        for start in &load.starts {
-            self.start.observe(*start);
-        }
         if load.serving {
             self.arrivals.observe(load.arrived, now);
         }
-        self.loads.insert(gateway, load);
-        let load = self.load();
+        self.loads.insert(gateway, (load, now));
+        let load = self.load(now);
         if load.starting == 0 && load.ready >= self.written {
             self.raised = None;
         }
-        let busy = load.peak_in_flight.div_ceil(settings.concurrency.get());
-        let needed = if load.queued > 0 { busy.max(self.wanted(now)) } else { busy };
+        let needed = self.needed_now(settings, now);
         self.window.record(needed, now, settings.idle);
+    }
+
+    /// While something waits nothing can go.
+    fn needed_now(&self, settings: &Settings, now: Instant) -> u32 {
+        let load = self.load(now);
+        let busy = load.peak_in_flight.max(load.in_flight).div_ceil(settings.concurrency.get());
+        if load.queued > 0 { busy.max(self.wanted(now)) } else { busy }
     }
 
     /// A gateway's numbers hold no longer.
@@ -150,10 +187,16 @@ impl RevisionState {
         self.loads.remove(&gateway);
     }
 
+    /// The numbers of gateways that are no more hold no longer.
+    pub fn keep_loads(&mut self, of: &BTreeSet<SocketAddr>) {
+        self.loads.retain(|gateway, _| of.contains(gateway));
+    }
+
     /// The load over all gateways.
-    pub fn load(&self) -> Load {
+    pub fn load(&self, now: Instant) -> Load {
         let mut sum = Load::default();
-        for load in self.loads.values() {
+        let fresh = self.loads.values().filter(|(_, at)| now.duration_since(*at) < REPEATED_WITHIN);
+        for (load, _) in fresh {
             sum.serving |= load.serving;
             sum.in_flight += load.in_flight;
             sum.queued += load.queued;
@@ -176,13 +219,9 @@ impl RevisionState {
         self.raised.map_or(0.0, |at| now.duration_since(at).as_secs_f64())
     }
 
-    /// How long its instances take to start.
-    pub fn start_model(&self) -> StartModel {
-        self.start
-    }
-
-    /// The most instances that were needed within the last while.
-    pub fn needed(&mut self, now: Instant, idle: Duration) -> u32 {
-        self.window.max(now, idle)
+    /// The most instances that were needed within the last `scale.idle`. What was said last counts
+    /// until it is said anew, so that a window of a second does not fall between two messages.
+    pub fn needed(&mut self, settings: &Settings, now: Instant) -> u32 {
+        self.window.max(now, settings.idle).max(self.needed_now(settings, now))
     }
 }

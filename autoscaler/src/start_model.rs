@@ -11,8 +11,11 @@ const WEIGHT: f64 = 0.3;
 const FIRST_BASE: f64 = 1.0;
 /// Until several have started together: five a second, which is what two cores give.
 const FIRST_SLOPE: f64 = 0.2;
-/// An image pull or a full node is no property of the function.
-const LONGEST: f64 = 60.0;
+/// An image pull or a full node is no property of the function: one start counts as so many times
+/// what was expected at most. A lasting change is learned all the same, in a few starts.
+const OUTLIER: f64 = 3.0;
+/// Shorter starts than this are not told apart.
+const SHORTEST: f64 = 0.01;
 
 /// Start times of one Function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,11 +38,15 @@ impl StartModel {
 
     /// Learns from one start.
     pub fn observe(&mut self, start: Start) {
-        let seconds = start.seconds.clamp(0.0, LONGEST);
+        if !start.seconds.is_finite() {
+            return;
+        }
+        let expected = self.seconds(start.others.saturating_add(1)).max(SHORTEST);
+        let seconds = start.seconds.clamp(SHORTEST, expected * OUTLIER);
         if start.others == 0 {
             self.base += (seconds - self.base) * WEIGHT;
         } else {
-            let slope = ((seconds - self.base) / f64::from(start.others)).clamp(0.0, LONGEST);
+            let slope = ((seconds - self.base) / f64::from(start.others)).max(0.0);
             self.slope += (slope - self.slope) * WEIGHT;
         }
     }
@@ -67,6 +74,15 @@ mod tests {
     fn one_image_pull_does_not_spoil_it() {
         let mut model = StartModel::new(0.3, 0.1);
         model.observe(Start { seconds: 10_000.0, others: 0 });
-        assert!(model.seconds(1) < 20.0);
+        assert!(model.seconds(1) < 0.5);
+        model.observe(Start { seconds: f64::NAN, others: 0 });
+        assert!(model.seconds(1) < 0.5);
+    }
+
+    #[test]
+    fn a_lasting_change_is_learned_in_a_few_starts() {
+        let mut model = StartModel::new(0.3, 0.1);
+        (0..12).for_each(|_| model.observe(Start { seconds: 5.0, others: 0 }));
+        assert!((4.0..5.01).contains(&model.seconds(1)), "{model:?}");
     }
 }

@@ -1,5 +1,8 @@
 //! `lambent`: all roles and all commands in one binary.
 
+// One binary: what is public in a module is so for the others only.
+#![allow(unreachable_pub)]
+
 mod admin;
 mod args;
 mod healthcheck;
