@@ -264,10 +264,17 @@ impl RevisionMemory {
     /// | ended, but had answered     | nothing: it is replaced at once          |
     /// | ended without an answer     | trouble with its reason, and back-off    |
     /// | is overdue                  | trouble `StartTimeout`, and back-off     |
+    /// | fails after a restart       | trouble with its reason                  |
     fn learn(&mut self, memory: &mut InstanceMemory, state: &State, phase: &Phase, timeout: Duration, now: Instant) {
         if std::mem::take(&mut memory.news) {
             self.proven = true;
             self.calm();
+        }
+        if let State::Failing(reason) = state
+            && memory.restarts > 0
+        {
+            // It crashes again and again: between two crashes it only seems to be starting.
+            self.trouble = Some(reason.clone());
         }
         let trouble = match (state, phase) {
             (State::Ended, Phase::Ended(reason)) if !memory.has_answered => reason.clone(),

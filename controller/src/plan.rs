@@ -154,7 +154,8 @@ fn make_true(revision: &RevisionView, wanted: u32) -> RevisionPlan {
     let wanted_count = usize::try_from(wanted).unwrap_or(usize::MAX);
     let (mut stop, live) = sort_out(revision);
     let there = live.len() + revision.ordered.len();
-    stop.extend(surplus(live, there.saturating_sub(wanted_count)));
+    let surplus = surplus(live, there.saturating_sub(wanted_count));
+    stop.extend(surplus.map(|seen| removal(seen, how(revision, &seen.state), Why::Surplus)));
     let missing = if revision.held_back { 0 } else { wanted_count.saturating_sub(there) };
     let taken =
         revision.instances.iter().map(|i| i.id.name.as_str()).chain(revision.ordered.iter().map(String::as_str));
@@ -172,15 +173,21 @@ fn sort_out(revision: &RevisionView) -> (Vec<Removal>, Vec<&Seen>) {
             State::Ended => stop.push(removal(seen, Stop::Idle, Why::Ended)),
             _ if named.contains(seen.id.uid.as_str()) => stop.push(removal(seen, Stop::Idle, Why::Retired)),
             // The gateway may have found it answering in this very moment.
-            State::Overdue => stop.push(removal(seen, Stop::Gracefully, Why::StartTimeout)),
+            State::Overdue => stop.push(removal(seen, how(revision, &seen.state), Why::StartTimeout)),
             State::Ready | State::Starting(_) | State::Unready | State::Failing(_) => live.push(seen),
         }
     }
     (stop, live)
 }
 
+/// Gracefully if a request may be there: a Revision that was never proven has never had one, and
+/// nothing is sent to what fails.
+fn how(revision: &RevisionView, state: &State) -> Stop {
+    if revision.proven && !matches!(state, State::Failing(_)) { Stop::Gracefully } else { Stop::Idle }
+}
+
 /// Those that never answered go first, then the newest.
-fn surplus(mut live: Vec<&Seen>, count: usize) -> impl Iterator<Item = Removal> {
+fn surplus(mut live: Vec<&Seen>, count: usize) -> impl Iterator<Item = &Seen> {
     let worth = |state: &State| match state {
         State::Failing(_) => 0,
         State::Starting(_) => 1,
@@ -188,7 +195,7 @@ fn surplus(mut live: Vec<&Seen>, count: usize) -> impl Iterator<Item = Removal> 
         _ => 3,
     };
     live.sort_by_key(|seen| (worth(&seen.state), Reverse(seen.created), Reverse(seen.id.name.clone())));
-    live.into_iter().take(count).map(|seen| removal(seen, Stop::Gracefully, Why::Surplus))
+    live.into_iter().take(count)
 }
 
 fn removal(seen: &Seen, how: Stop, why: Why) -> Removal {

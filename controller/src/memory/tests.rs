@@ -103,6 +103,17 @@ fn an_end_is_a_failure_only_of_what_never_answered() {
 }
 
 #[test]
+fn between_two_crashes_the_trouble_stays() {
+    let (mut memory, now) = (Memory::default(), Instant::now());
+    let crashed = |restarts, phase| Instance { restarts, ..instance(phase) };
+    look(&mut memory, &crashed(0, Phase::Failing(reason())), now);
+    assert_eq!(memory.revision("r").trouble, None, "a pull that is tried again has its own words");
+    look(&mut memory, &crashed(2, Phase::Failing(reason())), now);
+    look(&mut memory, &crashed(3, Phase::Running), now);
+    assert_eq!(memory.revision("r").trouble, Some(reason()));
+}
+
+#[test]
 fn an_answer_ends_all_trouble_but_only_when_it_comes() {
     let (mut memory, now) = (Memory::default(), Instant::now());
     look(&mut memory, &instance(Phase::Running), now);

@@ -127,7 +127,7 @@ fn a_revision_that_was_overtaken_before_it_was_proven_gets_nothing() {
     let revisions = vec![revision("a", 1).asks(1).with([failing()]), revision("b", 2)];
     let plan = plan(&input(None, Some("b"), revisions));
     assert_eq!(wanted(&plan), [("a", 0), ("b", 1)]);
-    assert_eq!(stops(&plan, "a"), [("a-0".to_owned(), Stop::Gracefully, Why::Surplus)]);
+    assert_eq!(stops(&plan, "a"), [("a-0".to_owned(), Stop::Idle, Why::Surplus)]);
 }
 
 #[test]
@@ -161,7 +161,9 @@ fn of_too_many_those_go_that_never_answered_and_then_the_newest() {
     let a = revision("a", 1).proven().with([State::Ready, State::Ready, starting(), failing()]);
     let order = |asked| stops(&plan(&input(Some("a"), Some("a"), vec![a.clone().asks(asked)])), "a");
     let names: Vec<_> = order(0).into_iter().map(|(name, how, _)| (name, how)).collect();
-    assert_eq!(names, ["a-3", "a-2", "a-1", "a-0"].map(|name| (name.to_owned(), Stop::Gracefully)));
+    let expected =
+        [("a-3", Stop::Idle), ("a-2", Stop::Gracefully), ("a-1", Stop::Gracefully), ("a-0", Stop::Gracefully)];
+    assert_eq!(names, expected.map(|(name, how)| (name.to_owned(), how)));
     assert_eq!(order(3).len(), 1);
 }
 

@@ -11,7 +11,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     Container, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodStatus,
 };
@@ -32,8 +32,11 @@ const FAILURES: [&str; 8] = [
     "CreateContainerConfigError",
     "CreateContainerError",
     "RunContainerError",
-    "CrashLoopBackOff",
+    CRASH_LOOP,
 ];
+const CRASH_LOOP: &str = "CrashLoopBackOff";
+/// A process that served for longer than this and then ended is started again at once.
+const CRASHES_WITHIN: SignedDuration = SignedDuration::from_secs(10);
 /// A container that ended for one of these never ran: another try won't go better.
 const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
 
@@ -101,19 +104,29 @@ fn failure(container: &ContainerStatus) -> Option<Reason> {
         return waiting_failure(waiting, container);
     }
     let exit = state.terminated.as_ref()?;
-    // An exit alone is no failure: the kubelet starts the process again at once, the first time.
-    let reason = exit.reason.as_deref().filter(|reason| NEVER_RAN.contains(reason))?;
-    Some(Reason::new(reason, in_words(exit)))
+    if let Some(reason) = exit.reason.as_deref().filter(|reason| NEVER_RAN.contains(reason)) {
+        return Some(Reason::new(reason, in_words(exit)));
+    }
+    // The first exit is no failure, as the kubelet starts the process again at once. After the
+    // second one it will wait, but takes a while to say so.
+    let again = container.restart_count > 0 && was_short(exit);
+    again.then(|| Reason::new(CRASH_LOOP, in_words(exit)))
+}
+
+/// Whether it ended so soon that it doesn't look like a mere accident.
+fn was_short(exit: &ContainerStateTerminated) -> bool {
+    let times = exit.started_at.as_ref().zip(exit.finished_at.as_ref());
+    times.is_none_or(|(started, finished)| finished.0.duration_since(started.0) < CRASHES_WITHIN)
 }
 
 fn waiting_failure(waiting: &ContainerStateWaiting, container: &ContainerStatus) -> Option<Reason> {
     let reason = waiting.reason.as_deref().filter(|reason| FAILURES.contains(reason))?;
     let words = waiting.message.clone().unwrap_or_default();
     let exit = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
-    let message = match exit.filter(|_| reason == "CrashLoopBackOff" || reason == "RunContainerError") {
+    let message = match exit {
         Some(exit) if words.is_empty() => in_words(exit),
-        Some(exit) => format!("{}; {words}", in_words(exit)),
-        None => words,
+        Some(exit) if reason == CRASH_LOOP => format!("{}; {words}", in_words(exit)),
+        _ => words,
     };
     Some(Reason::new(reason, message))
 }

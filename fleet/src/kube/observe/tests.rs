@@ -117,6 +117,21 @@ fn a_first_exit_is_no_failure_but_a_process_that_never_ran_is() {
 }
 
 #[test]
+fn a_process_that_exits_soon_after_a_restart_is_in_a_crash_loop_before_the_kubelet_says_so() {
+    let exited = |restarts: u32, finished: &str| {
+        seen(&format!(
+            "status: {{containerStatuses: [{{name: function, restartCount: {restarts}, ready: false, image: a,
+               imageID: b, state: {{terminated: {{exitCode: 3, reason: Error, startedAt: '2026-03-01T10:00:00Z',
+               finishedAt: '{finished}'}}}}}}]}}"
+        ))
+        .phase
+    };
+    assert_eq!(exited(0, "2026-03-01T10:00:01Z"), Phase::Starting);
+    assert_eq!(exited(1, "2026-03-01T10:00:01Z"), Phase::Failing(Reason::new("CrashLoopBackOff", "exit code 3")));
+    assert_eq!(exited(1, "2026-03-01T10:05:00Z"), Phase::Starting);
+}
+
+#[test]
 fn an_unschedulable_pod_has_the_schedulers_words() {
     let condition = "status: {phase: Pending, conditions: [{type: PodScheduled, status: 'False', reason: REASON,
         message: 0/1 nodes are available}]}";
