@@ -77,6 +77,8 @@ struct FunctionState {
     settings: Option<Settings>,
     serving: Option<String>,
     latest: Option<String>,
+    /// Since when `serving` is what it is.
+    since: Option<Instant>,
     /// Learned from its own starts; of all Functions' until it has some.
     start: Option<StartModel>,
 }
@@ -128,6 +130,9 @@ impl Book {
     fn function(&mut self, view: FunctionView, now: Instant) -> Vec<Order> {
         let state = self.functions.entry(view.key.clone()).or_default();
         state.settings = view.settings.or(state.settings.take());
+        if state.serving != view.serving {
+            state.since = Some(now);
+        }
         (state.serving, state.latest) = (view.serving.clone(), view.latest);
         let serving = view.serving.map(|name| RevisionKey::new(&view.key.namespace, name));
         serving.and_then(|key| self.more(&key, now)).into_iter().collect()
@@ -226,7 +231,8 @@ impl Book {
             return None;
         }
         let (keep, reason) = if function.serving.as_ref() == Some(&key.name) {
-            let long_enough = now.duration_since(covered.max(revision.known_since)) >= settings.idle;
+            let since = covered.max(revision.known_since).max(function.since.unwrap_or(now));
+            let long_enough = now.duration_since(since) >= settings.idle;
             let wanted = revision.wanted(now);
             let needed = if long_enough { revision.needed(settings, now).max(settings.min) } else { wanted };
             if needed <= settings.max { (needed, Reason::IdleWindow) } else { (settings.max, Reason::MaximumLowered) }

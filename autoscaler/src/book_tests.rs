@@ -1,4 +1,4 @@
-use lambent_api::FunctionSpec;
+use lambent_api::{FunctionSpec, InstanceRef};
 
 use super::*;
 use crate::order::Write;

@@ -1,6 +1,6 @@
 //! The autoscaler on a cluster: watches of Functions and Revisions, and writing counts.
 
-use std::{pin::pin, time::Duration};
+use std::{collections::HashSet, hash::Hash, pin::pin, time::Duration};
 
 use futures::StreamExt;
 use kube::{
@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use crate::{
     book::{FunctionView, Input, RevisionView},
+    core::Writer,
     order::Write,
 };
 
@@ -25,42 +26,62 @@ const CALL: Duration = Duration::from_secs(5);
 
 /// Follows Functions until the receiver is gone.
 pub async fn functions(api: Api<DeserializeGuard<Function>>, to: mpsc::Sender<Input>) {
-    follow(api, to, |f| Input::Function(function_view(f)), |f| Input::FunctionGone(f.key())).await;
+    follow(api, to, Function::key, |f| Input::Function(function_view(f)), Input::FunctionGone).await;
 }
 
 /// Follows Revisions until the receiver is gone.
 pub async fn revisions(api: Api<DeserializeGuard<Revision>>, to: mpsc::Sender<Input>) {
-    follow(api, to, |r| Input::Revision(revision_view(r)), |r| Input::RevisionGone(r.key())).await;
+    follow(api, to, Revision::key, |r| Input::Revision(revision_view(r)), Input::RevisionGone).await;
 }
 
-/// An object that went unseen while a watch was broken is only remembered: nothing is decided about
-/// it, because its gateway has no load of it.
-async fn follow<K>(
+/// What a new list does not have any more is gone, too.
+async fn follow<K, Key>(
     api: Api<DeserializeGuard<K>>,
     to: mpsc::Sender<Input>,
+    key: fn(&K) -> Key,
     there: fn(&K) -> Input,
-    gone: fn(&K) -> Input,
+    gone: fn(Key) -> Input,
 ) where
     K: Clone + std::fmt::Debug + Send + 'static,
+    Key: Clone + Eq + Hash,
     DeserializeGuard<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
+    let mut known: HashSet<Key> = HashSet::new();
+    let mut unsaid: HashSet<Key> = HashSet::new();
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
     while let Some(event) = events.next().await {
-        let input = match event {
+        let inputs = match event {
             Ok(
                 watcher::Event::Apply(DeserializeGuard(Ok(object)))
                 | watcher::Event::InitApply(DeserializeGuard(Ok(object))),
-            ) => there(&object),
-            Ok(watcher::Event::Delete(DeserializeGuard(Ok(object)))) => gone(&object),
+            ) => {
+                unsaid.remove(&key(&object));
+                known.insert(key(&object));
+                vec![there(&object)]
+            }
+            Ok(watcher::Event::Delete(DeserializeGuard(Ok(object)))) => {
+                known.remove(&key(&object));
+                vec![gone(key(&object))]
+            }
+            Ok(watcher::Event::Init) => {
+                unsaid.clone_from(&known);
+                Vec::new()
+            }
+            Ok(watcher::Event::InitDone) => {
+                known.retain(|key| !unsaid.contains(key));
+                unsaid.drain().map(gone).collect()
+            }
             // An object that can't be read is the controller's to complain about.
-            Ok(_) => continue,
+            Ok(_) => Vec::new(),
             Err(error) => {
                 warn!(%error, "a watch failed; it is tried again");
-                continue;
+                Vec::new()
             }
         };
-        if to.send(input).await.is_err() {
-            return;
+        for input in inputs {
+            if to.send(input).await.is_err() {
+                return;
+            }
         }
     }
 }
@@ -84,8 +105,16 @@ fn revision_view(revision: &Revision) -> RevisionView {
     }
 }
 
-/// Writes a count, if it still is what was decided upon. Whether it was written.
-pub async fn write(client: &Client, write: &Write) -> bool {
+/// Writes counts through the API server.
+pub struct KubeWriter(pub Client);
+
+impl Writer for KubeWriter {
+    async fn write(&self, order: &Write) -> bool {
+        write(&self.0, order).await
+    }
+}
+
+async fn write(client: &Client, write: &Write) -> bool {
     let api: Api<Revision> = Api::namespaced(client.clone(), &write.revision.namespace);
     let mut operations = vec![
         json!({"op": "test", "path": "/spec/instances", "value": write.from}),

@@ -130,9 +130,9 @@ impl RevisionState {
 
     /// Fewer instances: first the gateways must stop using them.
     pub fn ask_to_retire(&mut self, keep: u32, reason: Reason, now: Instant) -> Option<Order> {
-        let asked_lately = self.asked.is_some_and(|asked| {
-            now.duration_since(asked.at) < if asked.answered { ASK_EVERY } else { PATIENCE }
-        });
+        let asked_lately = self
+            .asked
+            .is_some_and(|asked| now.duration_since(asked.at) < if asked.answered { ASK_EVERY } else { PATIENCE });
         if asked_lately || self.pending(now).is_some() || self.written <= keep {
             return None;
         }

@@ -14,7 +14,7 @@ use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{FromGateways, LinkEvent};
 
@@ -89,6 +89,7 @@ async fn listen(
     }
     let mut body = response.into_body();
     let mut buffer = BytesMut::new();
+    let mut complained = false;
     while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(|_| LinkError::Silent)? {
         if let Ok(data) = frame?.into_data() {
             buffer.extend_from_slice(&data);
@@ -96,9 +97,17 @@ async fn listen(
         while let Some(end) = buffer.iter().position(|b| *b == b'\n') {
             let line = buffer.split_to(end);
             buffer.advance(1);
-            let message: Message = serde_json::from_slice(&line)?;
-            if !send(LinkEvent::Message(message)).await {
-                return Ok(());
+            match serde_json::from_slice::<Message>(&line) {
+                Ok(message) => {
+                    if !send(LinkEvent::Message(message)).await {
+                        return Ok(());
+                    }
+                }
+                // A newer gateway may have more to say than we know of.
+                Err(error) if !std::mem::replace(&mut complained, true) => {
+                    warn!(%gateway, %error, "a message of a gateway was not understood; more of them are not reported");
+                }
+                Err(_) => {}
             }
         }
         if buffer.len() > MAX_LINE {
