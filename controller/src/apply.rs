@@ -59,7 +59,26 @@ pub(crate) async fn instances<F: Fleet>(
     let starts = starts.buffer_unordered(AT_ONCE).collect::<Vec<_>>();
     let stops = stops.buffer_unordered(AT_ONCE).collect::<Vec<_>>();
     let (started, stopped) = futures::future::join(starts, stops).await;
-    started.into_iter().chain(stopped).collect()
+    learn(context, &function, &revision.key().name, &started);
+    let failed = started.into_iter().filter_map(Result::err).filter_map(|error| match error {
+        StartError::Fleet(error) => Some(Err(error.into())),
+        // Told in the status; tried again after the Revision's back-off.
+        StartError::Refused(_) => None,
+    });
+    failed.chain(stopped).collect()
+}
+
+/// A batch of which some were taken and some refused was refused: the quota is used up.
+fn learn<F>(context: &Context<F>, function: &FunctionKey, revision: &str, started: &[Result<(), StartError>]) {
+    let refused = started.iter().find_map(|result| match result {
+        Err(StartError::Refused(reason)) => Some(reason.clone()),
+        _ => None,
+    });
+    context.remember(function, |memory| match refused {
+        Some(reason) => memory.revision(revision).refused(reason, Instant::now()),
+        None if started.iter().any(Result::is_ok) => memory.revision(revision).taken(),
+        None => {}
+    });
 }
 
 async fn start<F: Fleet>(
@@ -68,30 +87,20 @@ async fn start<F: Fleet>(
     revision: &Arc<Revision>,
     settings: &Arc<Settings>,
     name: String,
-) -> Result<(), Error> {
+) -> Result<(), StartError> {
     let revision_name = revision.key().name;
     context.remember(function, |memory| memory.ordering(&revision_name, &name, Instant::now()));
     let order = Order { name, revision: revision.clone(), settings: settings.clone() };
     let result = context.fleet.start(&order).await;
-    context.remember(function, |memory| match &result {
-        Ok(()) => memory.revision(&revision_name).taken(),
-        Err(error) => {
-            memory.order_settled(&order.name);
-            if let StartError::Refused(reason) = error {
-                memory.revision(&revision_name).refused(reason.clone(), Instant::now());
-            }
-        }
-    });
-    match result {
-        Ok(()) => context.metrics.ordered(Ordered::Started),
-        // Told in the status; tried again after the Revision's back-off.
-        Err(StartError::Refused(_)) => context.metrics.ordered(Ordered::Refused),
-        Err(StartError::Fleet(error)) => {
-            context.metrics.ordered(Ordered::Failed);
-            return Err(error.into());
-        }
+    if result.is_err() {
+        context.remember(function, |memory| memory.order_settled(&order.name));
     }
-    Ok(())
+    context.metrics.ordered(match &result {
+        Ok(()) => Ordered::Started,
+        Err(StartError::Refused(_)) => Ordered::Refused,
+        Err(StartError::Fleet(_)) => Ordered::Failed,
+    });
+    result
 }
 
 async fn stop<F: Fleet>(context: &Context<F>, function: &FunctionKey, removal: Removal) -> Result<(), Error> {

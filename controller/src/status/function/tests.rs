@@ -29,7 +29,8 @@ fn why() -> Reason {
 fn conditions_follow_the_table() {
     let missing = Reason::new("ImageNotFound", "no such tag");
     let unreachable = Reason::new("RegistryUnreachable", "timed out");
-    let rows: [(Progress, &[(&str, &str, &str)]); 7] = [
+    type Row<'a> = (Progress, &'a [(&'a str, &'a str, &'a str)]);
+    let rows: [Row<'_>; 7] = [
         (Progress::Serving, &[("Ready", "True", "Serving")]),
         (Progress::Resolving, &[("Ready", "False", "Resolving"), ("Reconciling", "True", "Resolving")]),
         (Progress::Starting, &[("Ready", "False", "Starting"), ("Reconciling", "True", "Starting")]),
