@@ -36,8 +36,8 @@ pub(crate) async fn answer(request: Request<Incoming>, started: u64) -> hyper::h
     let query = request.uri().query().unwrap_or_default();
     let json = match request.uri().path() {
         "/exit" => process::exit(number(query, "code", 1)),
-        "/env" => json!(env::vars_os().map(|(k, v)| (lossy(k), lossy(v))).collect::<BTreeMap<_, _>>()),
-        "/headers" => as_arrived(&request),
+        "/env" => json!(env::vars_os().map(|(k, v)| (lossy(&k), lossy(&v))).collect::<BTreeMap<_, _>>()),
+        path if path.starts_with("/headers") => as_arrived(&request),
         _ => sleep(number(query, "ms", 1000), started).await,
     };
     Response::builder().header(CONTENT_TYPE, "application/json").body(Full::from(format!("{json}\n")))
@@ -62,7 +62,7 @@ fn hostname() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-fn lossy(text: std::ffi::OsString) -> String {
+fn lossy(text: &std::ffi::OsStr) -> String {
     text.to_string_lossy().into_owned()
 }
 

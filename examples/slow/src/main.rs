@@ -1,4 +1,4 @@
-//! Takes its time: any path answers after ?ms= milliseconds. `/headers` shows the request as it
+//! Takes its time: any path answers after ?ms= milliseconds. `/headers...` shows the request as it
 //! arrived, `/env` the environment, and `/exit?code=` ends the process in mid-request.
 
 mod answers;
