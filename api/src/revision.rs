@@ -1,5 +1,8 @@
 //! `Revision`: an immutable snapshot of what runs, and how many instances of it are wanted.
 
+// Printer columns repeat their types.
+#![allow(clippy::duplicated_attributes)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::CustomResource;
 use schemars::JsonSchema;

@@ -190,9 +190,7 @@ impl Candidate {
         };
         match timeout(CALL, give).await {
             Ok(Ok(())) => info!(lease = self.name, "lease given back"),
-            Ok(Err(error)) => {
-                warn!(lease = self.name, %error, "the lease could not be given back; it runs out by itself")
-            }
+            Ok(Err(error)) => warn!(lease = self.name, %error, "could not give the lease back; it runs out by itself"),
             Err(_) => warn!(lease = self.name, "the lease could not be given back in time; it runs out by itself"),
         }
     }

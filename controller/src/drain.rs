@@ -76,7 +76,7 @@ fn judge<F>(context: &Context<F>, news: &Drained) -> Verdict {
 
 async fn end<F: Fleet>(context: &Context<F>, news: &Drained) {
     let Drained { namespace, instance } = news;
-    if let Err(error) = context.fleet.stop(namespace, instance, Stop::Idle).await {
+    if let Err(error) = context.fleet.stop(namespace, instance, Stop::Drained).await {
         // It ends anyway, only later.
         tracing::warn!(namespace, instance = instance.name, %error, "drained instance not ended early");
     }

@@ -59,6 +59,8 @@ pub enum Stop {
     Gracefully,
     /// No request uses it: SIGTERM and a few seconds.
     Idle,
+    /// It is being stopped already and its last request has ended: nothing more is waited for.
+    Drained,
 }
 
 /// A change in the fleet.

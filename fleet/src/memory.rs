@@ -134,7 +134,7 @@ impl Fleet for MemoryFleet {
         let Some(timeout) = state.entry(instance).map(|entry| entry.timeout) else { return Ok(()) };
         state.change(instance, |i| i.phase = Phase::Stopping);
         drop(state);
-        self.end(instance.clone(), if how == Stop::Idle { Duration::ZERO } else { timeout });
+        self.end(instance.clone(), if how == Stop::Gracefully { timeout } else { Duration::ZERO });
         Ok(())
     }
 

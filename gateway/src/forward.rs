@@ -57,7 +57,7 @@ struct Answer {
 enum Sent {
     Answered(Box<Answer>),
     /// No byte of it was sent, or it may be sent again (RFC 9110 section 9.2.2).
-    Again(Request<RequestBody>),
+    Again(Box<Request<RequestBody>>),
 }
 
 impl Forwarder {
@@ -102,7 +102,7 @@ impl Forwarder {
             // Ends with the head of the answer or at timeout.
             match send(permit, connection, request, settings.clone()).await {
                 Ok(Sent::Answered(answer)) => return Ok(*answer),
-                Ok(Sent::Again(same)) => request = same,
+                Ok(Sent::Again(same)) => request = *same,
                 Err(_) if exceeded.load(Ordering::Acquire) => return Err(too_large),
                 Err(refusal) => return Err(refusal),
             }
@@ -163,7 +163,7 @@ async fn send(
     match outcome {
         Ok(response) => Ok(Sent::Answered(Box::new(Answer { response, permit, sender, handed_over, settings }))),
         Err(mut error) => match error.take_message().or(spare) {
-            Some(request) => Ok(Sent::Again(request)),
+            Some(request) => Ok(Sent::Again(Box::new(request))),
             None => Err(Refusal::InstanceFailed(error.into_error().to_string())),
         },
     }

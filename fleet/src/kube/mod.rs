@@ -59,6 +59,9 @@ impl Fleet for KubeFleet {
             grace_period_seconds: match how {
                 Stop::Gracefully => None, // The pod's own, which covers the Function's timeout.
                 Stop::Idle => Some(IDLE_GRACE_SECONDS),
+                // The kubelet does not shorten a preStop sleep that has begun, so only the object can go
+                // early; the process follows when its sleep is over.
+                Stop::Drained => Some(0),
             },
             preconditions: Some(Preconditions { uid: Some(instance.uid.clone()), resource_version: None }),
             ..DeleteParams::default()

@@ -1,5 +1,7 @@
 //! The request path over real sockets: what callers and instances see.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[allow(unreachable_pub)]
 mod support;
 

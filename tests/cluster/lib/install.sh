@@ -21,7 +21,7 @@ install_lambent() {
 upgrade_release() { # TAG
   "$BIN/helm" --kubeconfig "$DIR/admin.kubeconfig" upgrade --install lambent "$ROOT/charts/lambent" \
     --namespace "$NAMESPACE" --create-namespace --timeout 3m \
-    --set image.repository="$REGISTRY/lambent" --set image.tag="$1" \
+    --set image.repository="$REGISTRY/lambent" --set-string image.tag="$1" \
     --set gateway.service.type=NodePort --set gateway.service.nodePort="$GATEWAY_PORT" \
     --set "controller.plainHttpRegistries={$REGISTRY}" >/dev/null
 }
