@@ -61,7 +61,7 @@ pub trait Conditions {
     fn put(&mut self, type_: ConditionType, status: bool, reason: &Reason, generation: Option<i64>, now: Timestamp);
 
     /// Takes a condition away.
-    fn remove(&mut self, type_: ConditionType);
+    fn take_away(&mut self, type_: ConditionType);
 }
 
 impl Conditions for Vec<Condition> {
@@ -87,7 +87,7 @@ impl Conditions for Vec<Condition> {
         }
     }
 
-    fn remove(&mut self, type_: ConditionType) {
+    fn take_away(&mut self, type_: ConditionType) {
         let name = type_.to_string();
         self.retain(|c| c.type_ != name);
     }
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(conditions[0].last_transition_time.0, at(3));
         assert_eq!(conditions.len(), 1);
         assert!(conditions.is_true(ConditionType::Ready));
-        conditions.remove(ConditionType::Ready);
+        conditions.take_away(ConditionType::Ready);
         assert!(conditions.find(ConditionType::Ready).is_none());
     }
 }

@@ -64,7 +64,7 @@ pub(crate) fn status(old: &FunctionStatus, view: View<'_>, now: Timestamp) -> Fu
     set(ConditionType::Ready, view.progress == Progress::Serving);
     let mut only_if = |type_, is: bool| match is {
         true => conditions.put(type_, true, &reason, view.generation, now),
-        false => Conditions::remove(&mut conditions, type_),
+        false => Conditions::take_away(&mut conditions, type_),
     };
     only_if(ConditionType::Reconciling, is_working(&view.progress));
     only_if(ConditionType::Stalled, is_stuck(&view.progress));

@@ -43,7 +43,7 @@ pub(crate) fn status(old: &RevisionStatus, view: &View<'_>, now: Timestamp) -> R
     conditions.put(ConditionType::Ready, view.proven, ready, view.generation, now);
     match view.trouble {
         Some(reason) => conditions.put(ConditionType::Startable, false, reason, view.generation, now),
-        None => Conditions::remove(&mut conditions, ConditionType::Startable),
+        None => Conditions::take_away(&mut conditions, ConditionType::Startable),
     }
     RevisionStatus {
         conditions,
