@@ -102,7 +102,7 @@ impl Book {
                 self.functions.remove(&key);
                 Vec::new()
             }
-            Input::Revision(view) => self.revision(view, now),
+            Input::Revision(view) => self.revision(&view, now),
             Input::RevisionGone(key) => {
                 self.revisions.remove(&key);
                 Vec::new()
@@ -138,9 +138,9 @@ impl Book {
         serving.and_then(|key| self.more(&key, now)).into_iter().collect()
     }
 
-    fn revision(&mut self, view: RevisionView, now: Instant) -> Vec<Order> {
-        let revision = self.revisions.entry(view.key.clone()).or_insert_with(|| RevisionState::new(&view, now));
-        revision.observe(&view, now);
+    fn revision(&mut self, view: &RevisionView, now: Instant) -> Vec<Order> {
+        let revision = self.revisions.entry(view.key.clone()).or_insert_with(|| RevisionState::new(view, now));
+        revision.observe(view, now);
         self.more(&view.key, now).into_iter().collect()
     }
 
@@ -210,7 +210,8 @@ impl Book {
             start: function.start.unwrap_or(self.start),
             max: settings.max,
         };
-        let to = decide::wanted(&situation).min(settings.max);
+        let least = if function.serving.as_ref() == Some(&key.name) { settings.min } else { 0 };
+        let to = decide::wanted(&situation).max(least).min(settings.max);
         revision.raise(to, Reason::Backlog, now)
     }
 

@@ -203,6 +203,16 @@ mod tests {
         }
 
         #[test]
+        fn a_longer_queue_is_not_expected_to_be_empty_sooner(s in any_situation(), more in 1..500_u32) {
+            let best = |s: &Situation| {
+                let now = s.ready + s.starting;
+                (0..=s.max.max(now) - now).map(|more| empty_after(s, more)).fold(f64::INFINITY, f64::min)
+            };
+            let longer = Situation { queued: s.queued + more, ..s };
+            prop_assert!(best(&longer) >= best(&s) - 1e-6);
+        }
+
+        #[test]
         fn whatever_waits_gets_an_instance(s in any_situation()) {
             prop_assert!(s.queued == 0 || wanted(&s) >= 1);
         }
