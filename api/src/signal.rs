@@ -66,9 +66,12 @@ pub struct Start {
     pub others: u32,
 }
 
-/// A stopping instance that no request uses any more.
+/// An instance that no request is to use any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
+    /// Nobody is stopping it, but it does not end a request that was given up: replace it.
+    #[serde(default)]
+    pub stuck: bool,
     /// Namespace of the instance.
     pub namespace: String,
     /// Which instance.

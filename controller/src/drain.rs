@@ -68,15 +68,16 @@ fn judge<F>(context: &Context<F>, news: &Drained) -> Verdict {
     let index = context.instances.lock();
     match index.get(&FunctionKey::new(&news.namespace, function), &news.instance.name) {
         Some(instance) if instance.id != news.instance => Verdict::Ignore,
-        Some(instance) if instance.phase == Phase::Stopping => Verdict::End,
+        Some(instance) if news.stuck || instance.phase == Phase::Stopping => Verdict::End,
         Some(_) => Verdict::Wait,
         None => Verdict::Ignore,
     }
 }
 
 async fn end<F: Fleet>(context: &Context<F>, news: &Drained) {
-    let Drained { namespace, instance } = news;
-    if let Err(error) = context.fleet.stop(namespace, instance, Stop::Drained).await {
+    let Drained { stuck, namespace, instance } = news;
+    let how = if *stuck { Stop::Idle } else { Stop::Drained };
+    if let Err(error) = context.fleet.stop(namespace, instance, how).await {
         // It ends anyway, only later.
         tracing::warn!(namespace, instance = instance.name, %error, "drained instance not ended early");
     }

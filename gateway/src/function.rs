@@ -83,10 +83,15 @@ impl Function {
         self.callable.store(callable, Ordering::Release);
     }
 
-    /// Closes connections that have been idle for too long.
-    pub fn prune(&self) {
+    /// What only time brings about: idle connections are closed, retired instances that nobody has
+    /// stopped are used again, and what is drained is said again for who has not heard it.
+    pub fn each_second(self: &Arc<Self>) {
         let now = Instant::now();
-        self.pool.lock().members().iter().for_each(|m| m.target.prune(now));
+        let drained = self.change(|pool| {
+            pool.members().iter().for_each(|m| m.target.prune(now));
+            pool.drained()
+        });
+        drained.into_iter().for_each(|instance| self.drained(instance));
     }
 
     /// Stops using all but `keep` instances of a Revision.
@@ -178,10 +183,20 @@ impl Function {
         result
     }
 
-    /// Its loads now, by Revision.
+    /// Its loads now, by Revision, without taking them from those who listen already.
     pub fn loads(&self) -> Vec<signal::Load> {
+        self.pool.lock().loads(&self.key.namespace, &self.key.name)
+    }
+
+    /// Its loads for all who listen; peaks start anew.
+    pub fn take_loads(&self) -> Vec<signal::Load> {
         self.told.store(false, Ordering::Release);
-        let loads = self.pool.lock().loads(&self.key.namespace, &self.key.name);
+        let loads = {
+            let mut pool = self.pool.lock();
+            let loads = pool.loads(&self.key.namespace, &self.key.name);
+            pool.start_peaks_anew();
+            loads
+        };
         let count = |of: fn(&signal::Load) -> u32| i64::from(loads.iter().map(of).sum::<u32>());
         self.metrics.ready.set(count(|l| l.ready));
         self.metrics.starting.set(count(|l| l.starting));
@@ -261,7 +276,12 @@ impl Permit {
 
     /// The instance does not end its request: nothing new is sent there.
     pub fn instance_is_stuck(&self) {
-        self.function.pool.lock().stuck(self.grant.member);
+        let function = &self.function;
+        let stuck = function.pool.lock().stuck(self.grant.member);
+        if let Some(instance) = stuck {
+            let namespace = function.key.namespace.clone();
+            function.hub.drained(signal::Drained { stuck: true, namespace, instance });
+        }
     }
 }
 
@@ -273,7 +293,7 @@ impl Drop for Permit {
         let held = now.duration_since(self.since);
         let drained = function.change(|pool| pool.release(self.grant.member, held, now));
         if let Some(instance) = drained {
-            function.hub.drained(signal::Drained { namespace: function.key.namespace.clone(), instance });
+            function.drained(instance);
         }
     }
 }
@@ -281,6 +301,6 @@ impl Drop for Permit {
 impl Function {
     /// A stopping instance has no request any more.
     pub fn drained(&self, instance: InstanceRef) {
-        self.hub.drained(signal::Drained { namespace: self.key.namespace.clone(), instance });
+        self.hub.drained(signal::Drained { stuck: false, namespace: self.key.namespace.clone(), instance });
     }
 }

@@ -85,13 +85,12 @@ impl Member {
         usable && self.in_flight < limit
     }
 
-    /// Adds it to the load of its Revision and starts its peak anew.
-    pub fn add_to(&mut self, load: &mut Load) {
+    /// Adds it to the load of its Revision.
+    pub fn add_to(&self, load: &mut Load) {
         load.in_flight += self.in_flight;
         load.peak_in_flight += self.peak;
-        self.peak = self.in_flight;
         load.ready += u32::from(self.usage == Use::Ready);
         load.starting += u32::from(self.usage == Use::Starting);
-        load.starts.extend(self.start.take());
+        load.starts.extend(self.start);
     }
 }

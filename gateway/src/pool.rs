@@ -23,7 +23,7 @@ use crate::{
 
 /// An instance that was named for stopping is used again when nothing came of it in this time.
 /// Longer than any single write of the autoscaler may take.
-const RETIRED_FOR: Duration = Duration::from_secs(15);
+const RETIRED_FOR: Duration = Duration::from_secs(8);
 
 /// The state of one Function's queue and instances.
 pub struct Pool<W> {
@@ -206,10 +206,24 @@ impl<W> Pool<W> {
         })
     }
 
-    /// An instance does not end a request: no new one is sent there.
-    pub fn stuck(&mut self, id: MemberId) {
-        if let Some(member) = self.members.iter_mut().find(|m| m.id == id) {
-            member.usage = Use::Stopping;
+    /// An instance does not end a request: no new one is sent there. Which one, if that is news.
+    pub fn stuck(&mut self, id: MemberId) -> Option<InstanceRef> {
+        let member = self.members.iter_mut().find(|m| m.id == id && m.usage != Use::Stopping)?;
+        member.usage = Use::Stopping;
+        Some(member.instance.clone())
+    }
+
+    /// Instances that are being stopped and have no request.
+    pub fn drained(&self) -> Vec<InstanceRef> {
+        let drained = self.members.iter().filter(|m| m.usage == Use::Stopping && m.in_flight == 0 && !m.gone);
+        drained.map(|m| m.instance.clone()).collect()
+    }
+
+    /// Begins new peaks, and forgets starts that were told.
+    pub fn start_peaks_anew(&mut self) {
+        for member in &mut self.members {
+            member.peak = member.in_flight;
+            member.start = None;
         }
     }
 
@@ -340,15 +354,15 @@ impl<W> Pool<W> {
         Retired { instances, left }
     }
 
-    /// The load of each Revision that has instances or serves; peaks start anew.
-    pub fn loads(&mut self, namespace: &str, function: &str) -> Vec<Load> {
+    /// The load of each Revision that has instances or serves.
+    pub fn loads(&self, namespace: &str, function: &str) -> Vec<Load> {
         let mut loads: Vec<Load> = Vec::new();
         if let Some(serving) = &self.serving {
             loads.push(Load { revision: serving.revision.to_string(), serving: true, ..Load::default() });
             loads[0].arrived = self.arrived;
             loads[0].queued = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
         }
-        for member in &mut self.members {
+        for member in &self.members {
             let at = loads.iter().position(|l| *l.revision == *member.revision).unwrap_or_else(|| {
                 loads.push(Load { revision: member.revision.to_string(), ..Load::default() });
                 loads.len() - 1

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use lambent_api::signal::Message;
+use lambent_api::signal::{Load, Message};
 use tokio::{
     sync::{broadcast, mpsc},
     time::{Instant, MissedTickBehavior, interval, sleep},
@@ -12,7 +12,6 @@ use tracing::error;
 
 use crate::{
     directory::{Change, Directory},
-    function::Function,
     hub::News,
 };
 
@@ -37,7 +36,7 @@ impl Signals {
     /// The present state, and then every line to come.
     pub fn subscribe(&self) -> (Vec<Bytes>, broadcast::Receiver<Bytes>) {
         let receiver = self.lines.subscribe();
-        let mut lines: Vec<Bytes> = self.directory.all().iter().flat_map(|f| loads(f)).collect();
+        let mut lines: Vec<Bytes> = self.directory.all().iter().flat_map(|f| lines(f.loads())).collect();
         lines.extend(line(&Message::Synced));
         (lines, receiver)
     }
@@ -56,7 +55,7 @@ impl Signals {
                             sleep(BREATH).await;
                         }
                         last = Instant::now();
-                        self.send(loads(&function));
+                        self.send(lines(function.take_loads()));
                     }
                     Some(News::Drained(drained)) => self.send(line(&Message::Drained(drained))),
                     Some(News::Away(function, uid)) => drop(applier.send(Change::Away(function, uid)).await),
@@ -69,8 +68,8 @@ impl Signals {
 
     fn each_second(&self) {
         for function in self.directory.all() {
-            function.prune();
-            self.send(loads(&function));
+            function.each_second();
+            self.send(lines(function.take_loads()));
         }
         self.send(line(&Message::Synced));
     }
@@ -84,8 +83,7 @@ impl Signals {
 }
 
 /// What there is to say of a Function: nothing while nothing of it runs or waits.
-fn loads(function: &Function) -> Vec<Bytes> {
-    let loads = function.loads();
+fn lines(loads: Vec<Load>) -> Vec<Bytes> {
     let said = loads.into_iter().filter(|l| l.ready + l.starting + l.in_flight + l.queued + l.peak_in_flight > 0);
     said.flat_map(|load| line(&Message::Load(load))).collect()
 }

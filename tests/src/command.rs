@@ -1,0 +1,68 @@
+//! `kubectl` and `helm` as a user runs them.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::Cluster;
+
+/// What a command has done.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Whether it ended with 0.
+    pub ok: bool,
+    /// What it said.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+impl Done {
+    /// What it said, if it ended well.
+    ///
+    /// # Panics
+    /// If it didn't.
+    pub fn expect(self) -> String {
+        assert!(self.ok, "{}\n{}", self.stdout, self.stderr);
+        self.stdout
+    }
+}
+
+/// A folder or file of the checkout.
+pub fn checkout(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+/// Runs `kubectl` with these arguments.
+pub async fn kubectl(cluster: &Cluster, arguments: &[&str]) -> Done {
+    kubectl_with_input(cluster, arguments, "").await
+}
+
+/// Runs `kubectl` with these arguments and something to read.
+pub async fn kubectl_with_input(cluster: &Cluster, arguments: &[&str], input: &str) -> Done {
+    let mut command = Command::new("kubectl");
+    command.arg("--kubeconfig").arg(&cluster.kubeconfig).args(arguments);
+    run(command, input).await
+}
+
+/// Runs `helm` with these arguments.
+pub async fn helm(cluster: &Cluster, arguments: &[&str]) -> Done {
+    let mut command = Command::new("helm");
+    command.arg("--kubeconfig").arg(&cluster.kubeconfig).args(arguments);
+    run(command, "").await
+}
+
+async fn run(mut command: Command, input: &str) -> Done {
+    let input = input.to_owned();
+    let work = move || {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // Small enough for the pipe's buffer; a command that reads nothing closes it.
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+        child.wait_with_output()
+    };
+    let output = tokio::task::spawn_blocking(work).await.expect("no panic").expect("kubectl and helm are in PATH");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Done { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}

@@ -1,0 +1,185 @@
+//! Lambent's own parts on the cluster.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
+use kube::{
+    Api, Client,
+    api::{ListParams, LogParams, Patch, PatchParams},
+};
+use serde_json::json;
+
+use crate::{Cluster, await_condition};
+
+/// Where Lambent runs.
+pub const NAMESPACE: &str = "lambent-system";
+/// Its parts, as their label `app.kubernetes.io/component` has it.
+pub const COMPONENTS: [&str; 3] = ["controller", "gateway", "autoscaler"];
+
+/// Lambent's namespace.
+pub struct System {
+    client: Client,
+}
+
+impl System {
+    /// On this cluster.
+    pub fn new(cluster: &Cluster) -> Self {
+        Self { client: cluster.client.clone() }
+    }
+
+    fn deployments(&self) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    fn pod_api(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// The Deployment of a part.
+    ///
+    /// # Panics
+    /// If there is not exactly one.
+    pub async fn deployment(&self, component: &str) -> Deployment {
+        let mut found = self.deployments().list(&of(component)).await.expect("Deployments").items;
+        assert_eq!(found.len(), 1, "Deployments of {component}");
+        found.remove(0)
+    }
+
+    /// The name of a part's ServiceAccount, as RBAC sees it.
+    pub async fn service_account(&self, component: &str) -> String {
+        let pod = self.deployment(component).await.spec.and_then(|d| d.template.spec);
+        let name = pod.and_then(|p| p.service_account_name).unwrap_or_else(|| "default".to_owned());
+        format!("system:serviceaccount:{NAMESPACE}:{name}")
+    }
+
+    /// The running pods of a part that are not being stopped.
+    ///
+    /// # Errors
+    /// If the API server doesn't answer.
+    pub async fn pods(&self, component: &str) -> anyhow::Result<Vec<Pod>> {
+        let pods = self.pod_api().list(&of(component)).await?.items;
+        Ok(pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+    }
+
+    /// The name of one running pod of a part.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn pod(&self, component: &str) -> anyhow::Result<String> {
+        let running = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+        let pod = self.pods(component).await?.into_iter().find(running);
+        pod.and_then(|pod| pod.metadata.name).with_context(|| format!("no pod of {component} runs"))
+    }
+
+    /// What a part's pod logged.
+    ///
+    /// # Errors
+    /// If there is no pod or no log.
+    pub async fn logs(&self, component: &str) -> anyhow::Result<String> {
+        Ok(self.pod_api().logs(&self.pod(component).await?, &LogParams::default()).await?)
+    }
+
+    /// What a part's admin port answers.
+    ///
+    /// # Errors
+    /// If it answers anything but 200.
+    pub async fn admin(&self, component: &str, path: &str) -> anyhow::Result<String> {
+        let pod = self.pod(component).await?;
+        let uri = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:9090/proxy{path}");
+        Ok(self.client.request_text(hyper::Request::get(uri).body(Vec::new())?).await?)
+    }
+
+    /// The value of a part's metric whose labels include these; series that differ in others are summed.
+    ///
+    /// # Errors
+    /// If the admin port doesn't answer.
+    pub async fn metric(&self, component: &str, name: &str, labels: &[(&str, &str)]) -> anyhow::Result<Option<f64>> {
+        let text = self.admin(component, "/metrics").await?;
+        let values: Vec<f64> = text.lines().filter_map(|line| value(line, name, labels)).collect();
+        Ok((!values.is_empty()).then(|| values.iter().sum()))
+    }
+
+    /// Who holds the Lease of a part, if anyone.
+    ///
+    /// # Errors
+    /// If there is no Lease of it.
+    pub async fn leader(&self, component: &str) -> anyhow::Result<Option<String>> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let all = leases.list(&ListParams::default()).await?.items;
+        let named = |lease: &Lease| lease.metadata.name.as_ref().is_some_and(|name| name.contains(component));
+        let lease = all.into_iter().find(named).with_context(|| format!("no Lease of {component}"))?;
+        Ok(lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty()))
+    }
+
+    /// Sets how many replicas a part has, and waits until that is so.
+    ///
+    /// # Panics
+    /// If it doesn't come true.
+    pub async fn scale(&self, component: &str, replicas: i32) {
+        let name = self.deployment(component).await.metadata.name.expect("a name");
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        self.deployments().patch_scale(&name, &PatchParams::default(), &patch).await.expect("a scaled Deployment");
+        self.settled(component).await;
+        await_condition(format!("{replicas} pods of {component}"), async || {
+            let pods = self.pod_api().list(&of(component)).await?.items;
+            ensure!(i32::try_from(pods.len())? == replicas, "{} pods", pods.len());
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Restarts a part as `kubectl rollout restart` does, without waiting for it.
+    ///
+    /// # Panics
+    /// If the API server refuses.
+    pub async fn restart(&self, component: &str) {
+        let name = self.deployment(component).await.metadata.name.expect("a name");
+        self.deployments().restart(&name).await.expect("a restarted Deployment");
+    }
+
+    /// Waits until a part's Deployment is as it is wanted.
+    ///
+    /// # Panics
+    /// If that doesn't come true.
+    pub async fn settled(&self, component: &str) {
+        await_condition(format!("the Deployment of {component} to settle"), async || {
+            let deployment = self.deployment(component).await;
+            let wanted = deployment.spec.and_then(|s| s.replicas).unwrap_or(1);
+            let status = deployment.status.unwrap_or_default();
+            let counts = [status.replicas, status.updated_replicas, status.available_replicas];
+            let current = status.observed_generation == deployment.metadata.generation;
+            ensure!(current && counts.iter().all(|n| n.unwrap_or(0) == wanted), "{status:?}");
+            Ok(())
+        })
+        .await;
+    }
+}
+
+fn of(component: &str) -> ListParams {
+    ListParams::default().labels(&format!("app.kubernetes.io/part-of=lambent,app.kubernetes.io/component={component}"))
+}
+
+/// The value of a line of the Prometheus text format, if it is of this series.
+fn value(line: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let (series, value) = line.rsplit_once(' ')?;
+    let (found, rest) = series.split_once('{').unwrap_or((series, ""));
+    let pairs = rest.trim_end_matches('}').split(',').filter_map(|pair| pair.split_once('='));
+    let has: BTreeMap<&str, &str> = pairs.map(|(key, text)| (key, text.trim_matches('"'))).collect();
+    let matches = found == name && labels.iter().all(|(key, text)| has.get(key) == Some(text));
+    value.parse().ok().filter(|_| matches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_is_found_by_name_and_labels() {
+        let line = r#"lambent_requests_total{code="200",function="a",namespace="b"} 3"#;
+        assert_eq!(value(line, "lambent_requests_total", &[("function", "a"), ("code", "200")]), Some(3.0));
+        assert_eq!(value(line, "lambent_requests_total", &[("function", "b")]), None);
+        assert_eq!(value(line, "lambent_requests", &[]), None);
+        assert_eq!(value("up 1", "up", &[]), Some(1.0));
+    }
+}

@@ -1,0 +1,192 @@
+//! What can't start is told with its own reason: in the condition, in an Event and to who calls.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use k8s_openapi::api::core::v1::{Event, ResourceQuota};
+use kube::api::ListParams;
+use lambent_tests::{Context, Deployed, await_condition, with_temp_ns};
+use serde_json::json;
+
+/// Long before a queue.timeout of 30 s, on the busiest machine.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+/// Callers get these words, and get them at once.
+async fn refuses_callers(function: &Deployed, words: &[&str]) {
+    let answer = function.call("/").await;
+    let detail = answer.expect_refusal(503, "StartFailed");
+    for word in words {
+        assert!(detail.contains(word), "no {word:?} in: {detail}");
+    }
+    assert!(answer.took < AT_ONCE, "{:?}", answer.took);
+}
+
+#[tokio::test]
+async fn an_image_that_does_not_exist_is_told_to_author_and_caller() {
+    with_temp_ns(async |cx: Context| {
+        let missing = cx.apply("missing", json!({"image": cx.image("no-such-image")})).await;
+        let words = missing.await_not_ready("ImageNotFound").await;
+        assert!(words.contains("no-such-image") && words.contains("check repository and tag"), "{words}");
+        refuses_callers(&missing, &["ImageNotFound", "no-such-image"]).await;
+        let event = await_condition("an Event", async || {
+            let events = cx.api::<Event>().list(&ListParams::default()).await?.items;
+            let found = events.into_iter().find(|e| e.involved_object.name.as_deref() == Some("missing"));
+            found.ok_or_else(|| anyhow::anyhow!("none about it"))
+        })
+        .await;
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+        assert!(event.message.is_some_and(|text| text.contains("no-such-image")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_image_that_appears_later_makes_the_function_ready() {
+    with_temp_ns(async |cx: Context| {
+        let missing = cx.apply("missing", json!({"image": cx.image("no-such-image")})).await;
+        missing.await_not_ready("ImageNotFound").await;
+        missing.change(json!({"image": cx.image("hello")})).await;
+        missing.await_ready().await;
+        missing.call("/").await.expect(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_command_that_does_not_exist_is_told() {
+    with_temp_ns(async |cx: Context| {
+        let spec = json!({"image": cx.image("hello"), "command": ["/no/such/command"]});
+        let wrong = cx.apply("wrong", spec).await;
+        await_stalled(&wrong, "/no/such/command").await;
+        refuses_callers(&wrong, &["/no/such/command"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_that_exits_at_once_is_told_with_its_exit_code() {
+    with_temp_ns(async |cx: Context| {
+        // Lambent's own binary refuses such arguments with exit code 2.
+        let spec = json!({"image": cx.image("lambent"), "args": ["no-such-role"]});
+        let crashing = cx.apply("crashing", spec).await;
+        let words = crashing.await_not_ready("CrashLoopBackOff").await;
+        assert!(words.contains("exit code 2"), "{words}");
+        refuses_callers(&crashing, &["CrashLoopBackOff", "exit code 2"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_pod_security_refuses_is_told_with_its_words() {
+    with_temp_ns(async |cx: Context| {
+        let root = json!({"runAsUser": 0, "runAsNonRoot": false});
+        let spec = json!({"image": cx.image("hello"), "securityContext": root});
+        let refused = cx.apply("refused", spec).await;
+        let words = refused.await_not_ready("PodSecurity").await;
+        assert!(words.contains("runAsNonRoot"), "{words}");
+        refuses_callers(&refused, &["PodSecurity", "runAsNonRoot"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_no_node_has_room_for_is_told_with_the_schedulers_words_after_the_queue_timeout() {
+    with_temp_ns(async |cx: Context| {
+        let resources = json!({"requests": {"cpu": "5000"}});
+        let spec = json!({"image": cx.image("hello"), "resources": resources, "queue": {"timeout": "2s"}});
+        let large = cx.apply("large", spec).await;
+        let words = large.await_not_ready("Unschedulable").await;
+        assert!(words.contains("Insufficient cpu"), "{words}");
+        let answer = large.call("/").await;
+        let detail = answer.expect_refusal(503, "StartFailed");
+        assert!(detail.contains("Insufficient cpu"), "{detail}");
+        assert!(answer.took >= Duration::from_secs(2), "a node may be coming: {:?}", answer.took);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_that_never_listens_is_told_after_the_start_timeout() {
+    with_temp_ns(async |cx: Context| {
+        // It runs for long, and listens nowhere.
+        let arguments = ["healthcheck", "--timeout-seconds=900", "http://127.0.0.1:9/"];
+        let deaf =
+            cx.apply("deaf", json!({"image": cx.image("lambent"), "args": arguments, "startTimeout": "2s"})).await;
+        let words = deaf.await_not_ready("StartTimeout").await;
+        assert!(words.contains("startTimeout"), "{words}");
+        refuses_callers(&deaf, &["StartTimeout"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_failing_readiness_probe_keeps_callers_out_until_the_start_timeout() {
+    with_temp_ns(async |cx: Context| {
+        let probe = json!({"tcpSocket": {"port": 9}, "periodSeconds": 1});
+        let spec = json!({"image": cx.image("hello"), "readinessProbe": probe, "startTimeout": "3s"});
+        let unready = cx.apply("unready", spec).await;
+        let words = unready.await_not_ready("StartTimeout").await;
+        assert!(words.contains("startTimeout"), "{words}");
+        refuses_callers(&unready, &["StartTimeout"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_readiness_probe_that_succeeds_makes_the_function_ready() {
+    with_temp_ns(async |cx: Context| {
+        let probe = json!({"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1});
+        let probed = cx.deploy("probed", json!({"image": cx.image("hello"), "readinessProbe": probe})).await;
+        probed.call("/").await.expect(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_has_an_instance_is_served_though_no_other_can_start() {
+    with_temp_ns(async |cx: Context| {
+        let quota = json!({"metadata": {"name": "one"}, "spec": {"hard": {"pods": "1"}}});
+        let _: ResourceQuota = cx.create(quota).await;
+        await_condition("the quota to be counted", async || {
+            let quota = cx.api::<ResourceQuota>().get("one").await?;
+            ensure!(quota.status.is_some_and(|status| status.used.is_some()), "no count");
+            Ok(())
+        })
+        .await;
+        let slow = cx.deploy("slow", json!({"image": cx.image("slow"), "scale": {"max": 5, "idle": "1h"}})).await;
+        for answer in slow.call_at_once(5, "/?ms=300").await {
+            answer.expect(200);
+        }
+        assert_eq!(slow.instances().await.unwrap().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_new_revision_that_can_not_start_leaves_the_old_one_serving() {
+    with_temp_ns(async |cx: Context| {
+        let hello = cx.deploy("hello", json!({"image": cx.image("hello"), "scale": {"min": 1}})).await;
+        let good = hello.serving().await;
+        hello.change(json!({"command": ["/no/such/command"]})).await;
+        await_stalled(&hello, &good).await;
+        let status = hello.status().await.unwrap();
+        assert_eq!(status.revision.as_ref(), Some(&good));
+        assert_ne!(status.latest_revision.as_ref(), Some(&good));
+        hello.call("/").await.expect(200);
+
+        hello.change(json!({"command": null})).await;
+        hello.await_ready().await;
+        assert_eq!(hello.serving().await, good);
+    })
+    .await;
+}
+
+/// Waits until the Function is given up for now, with these words.
+async fn await_stalled(function: &Deployed, words: &str) {
+    await_condition(format!("{} to be Stalled", function.name), async || {
+        let stalled = function.condition(lambent_api::ConditionType::Stalled).await?;
+        ensure!(stalled.status == "True" && stalled.message.contains(words), "{stalled:?}");
+        Ok(())
+    })
+    .await;
+}

@@ -1,0 +1,22 @@
+//! The end-to-end tests: one binary, so that it is linked once. Run them with `make e2e`.
+// A test that can't go on panics with what it was doing.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod apply_refused;
+mod chart;
+mod cold_start;
+mod errors;
+mod failures_to_start;
+mod fleet_contract;
+mod kubectl;
+mod lifecycle;
+mod metrics_and_logs;
+mod part_restarts;
+mod queueing;
+mod rbac;
+mod replaced_pods;
+mod revisions;
+mod routing;
+mod scaling;
+mod streaming;
+mod warm_instances;
