@@ -1,6 +1,7 @@
 //! The request path: route, admit, wait for a permit, pick an instance, forward, answer.
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
@@ -111,8 +112,13 @@ impl Forwarder {
 
     fn route(&self, request: &Request<Incoming>) -> Result<(Arc<Function>, Uri), Refusal> {
         let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).or(request.uri().host());
+        // Host names know no case, names of Functions are lower case.
+        let host = host.map(|host| match host.bytes().any(|b| b.is_ascii_uppercase()) {
+            true => Cow::Owned(host.to_ascii_lowercase()),
+            false => Cow::Borrowed(host),
+        });
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-        let route = router::route(host, path, self.domain.as_deref()).ok_or(Refusal::NotAFunctionPath)?;
+        let route = router::route(host.as_deref(), path, self.domain.as_deref()).ok_or(Refusal::NotAFunctionPath)?;
         let function = self.directory.find(route.namespace, route.name);
         let missing = || Refusal::FunctionNotFound(format!("{}/{}", route.namespace, route.name));
         let function = function.ok_or_else(missing)?;

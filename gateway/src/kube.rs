@@ -150,24 +150,31 @@ impl Raise for KubeRaise {
     fn raise<'a>(&'a self, namespace: &'a str, revision: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let api: Api<Revision> = Api::namespaced(self.0.clone(), namespace);
-            // Only from zero: whatever else it says by now is the autoscaler's decision.
-            let patch = json!([
-                {"op": "test", "path": "/spec/replicas", "value": 0},
-                {"op": "replace", "path": "/spec/replicas", "value": 1},
-            ]);
-            let Ok(patch) = serde_json::from_value(patch).map(Patch::<()>::Json) else { return };
-            let params = PatchParams::default();
-            let call = api.patch_scale(revision, &params, &patch);
-            match timeout(CALL, call).await {
-                Ok(Ok(_)) => debug!(namespace, revision, "raised from zero"),
-                Ok(Err(kube::Error::Api(status))) if status.code == 422 || status.code == 409 => {
-                    debug!(namespace, revision, "was raised already");
+            // Only from zero: whatever else it says by now is the autoscaler's decision. A count of
+            // zero is left out of a Scale by today's API servers, and need not be by others.
+            let zeros = [json!({"path": "/spec", "value": {}}), json!({"path": "/spec/replicas", "value": 0})];
+            for zero in zeros {
+                if raise_if(&api, revision, zero).await {
+                    return;
                 }
-                Ok(Err(error)) => warn!(namespace, revision, %error, "could not ask for a first instance"),
-                Err(_) => warn!(namespace, revision, "the API server did not answer in time"),
             }
+            debug!(namespace, revision, "was raised already");
         })
     }
+}
+
+/// Raises to one if the test holds. Whether there is no use in another test.
+async fn raise_if(api: &Api<Revision>, revision: &str, mut test: serde_json::Value) -> bool {
+    test["op"] = "test".into();
+    let add = json!({"op": "add", "path": "/spec/replicas", "value": 1});
+    let Ok(patch) = serde_json::from_value(json!([test, add])).map(Patch::<()>::Json) else { return true };
+    match timeout(CALL, api.patch_scale(revision, &PatchParams::default(), &patch)).await {
+        Ok(Ok(_)) => debug!(revision, "raised from zero"),
+        Ok(Err(kube::Error::Api(status))) if status.code == 422 => return false,
+        Ok(Err(error)) => warn!(revision, %error, "could not ask for a first instance"),
+        Err(_) => warn!(revision, "the API server did not answer in time"),
+    }
+    true
 }
 
 /// Asks the API server whose a token is.

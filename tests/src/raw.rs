@@ -40,12 +40,24 @@ impl Raw {
     /// # Panics
     /// If there are none.
     pub async fn head(&mut self) -> String {
+        self.up_to(b"\r\n\r\n").await
+    }
+
+    /// The next line, with its end.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn line(&mut self) -> String {
+        self.up_to(b"\n").await
+    }
+
+    async fn up_to(&mut self, end: &[u8]) -> String {
         loop {
-            if let Some(at) = self.unread.windows(4).position(|w| w == b"\r\n\r\n") {
-                let head: Vec<u8> = self.unread.drain(..at + 4).collect();
+            if let Some(at) = self.unread.windows(end.len()).position(|w| w == end) {
+                let head: Vec<u8> = self.unread.drain(..at + end.len()).collect();
                 return String::from_utf8_lossy(&head).into_owned();
             }
-            assert!(self.read().await, "the connection ended within the head: {:?}", self.so_far());
+            assert!(self.read().await, "the connection ended after {:?}", self.so_far());
         }
     }
 

@@ -121,12 +121,6 @@ impl System {
         let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
         self.deployments().patch_scale(&name, &PatchParams::default(), &patch).await.expect("a scaled Deployment");
         self.settled(component).await;
-        await_condition(format!("{replicas} pods of {component}"), async || {
-            let pods = self.pod_api().list(&of(component)).await?.items;
-            ensure!(i32::try_from(pods.len())? == replicas, "{} pods", pods.len());
-            Ok(())
-        })
-        .await;
     }
 
     /// Restarts a part as `kubectl rollout restart` does, without waiting for it.
@@ -138,7 +132,8 @@ impl System {
         self.deployments().restart(&name).await.expect("a restarted Deployment");
     }
 
-    /// Waits until a part's Deployment is as it is wanted.
+    /// Waits until a part's Deployment is as it is wanted and its former pods are gone, so that
+    /// no request goes to one of them any more.
     ///
     /// # Panics
     /// If that doesn't come true.
@@ -150,6 +145,8 @@ impl System {
             let counts = [status.replicas, status.updated_replicas, status.available_replicas];
             let current = status.observed_generation == deployment.metadata.generation;
             ensure!(current && counts.iter().all(|n| n.unwrap_or(0) == wanted), "{status:?}");
+            let pods = self.pod_api().list(&of(component)).await?.items.len();
+            ensure!(i32::try_from(pods)? == wanted, "{pods} pods with those that are stopping");
             Ok(())
         })
         .await;

@@ -7,6 +7,7 @@ use lambent_tests::{
     command::{Done, checkout, helm},
     function::uid,
     system::{COMPONENTS, NAMESPACE, System},
+    with_temp_ns,
 };
 use serde_json::json;
 
@@ -74,6 +75,14 @@ async fn only_the_controllers_role_creates_pods() {
         };
         assert!(!rules.iter().any(creates) || name.contains("controller"), "{name} creates pods");
     }
+}
+
+#[tokio::test]
+async fn the_charts_own_test_passes() {
+    with_temp_ns(async |cx: Context| {
+        helm(&cx, &["test", "lambent", "--namespace", NAMESPACE, "--timeout", "60s"]).await.expect();
+    })
+    .await;
 }
 
 #[tokio::test]

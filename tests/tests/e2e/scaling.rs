@@ -1,6 +1,7 @@
 //! As many instances as the load needs, never more than may be, and none while nobody calls.
 
 use anyhow::ensure;
+use futures::future::join_all;
 use lambent_tests::{Context, await_condition, examples::Run, function::uid, holds_while, with_temp_ns};
 use serde_json::json;
 
@@ -53,6 +54,30 @@ async fn a_burst_on_a_sleeping_function_is_served_by_many() {
         let answers = slow.call_at_once(8, "/?ms=2000").await;
         let runs = Run::all(answers);
         assert_eq!(Run::hosts(&runs).len(), 4, "{runs:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_behind_a_long_call_gets_an_instance_of_his_own() {
+    with_temp_ns(async |cx: Context| {
+        let slow = cx.deploy("slow", json!({"image": cx.image("slow"), "scale": {"max": 2}})).await;
+        let runs = Run::all(slow.call_at_once(2, "/?ms=10000").await);
+        assert_eq!(Run::hosts(&runs).len(), 2, "{runs:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn functions_wake_side_by_side() {
+    with_temp_ns(async |cx: Context| {
+        let names = ["one", "two", "three", "four"];
+        let spec = || json!({"image": cx.image("hello"), "scale": {"idle": "1s"}});
+        let functions = join_all(names.map(|name| cx.deploy(name, spec()))).await;
+        join_all(functions.iter().map(|function| function.await_instances(0))).await;
+        for answer in join_all(functions.iter().map(|function| function.call("/"))).await {
+            assert!(answer.expect(200).was_cold());
+        }
     })
     .await;
 }

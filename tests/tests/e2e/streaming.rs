@@ -1,6 +1,6 @@
 //! Bodies go through as they come, both ways.
 
-use lambent_tests::{Context, Request, examples, in_flight::Place, with_temp_ns};
+use lambent_tests::{Context, Request, examples, in_flight::Place, raw::Raw, with_temp_ns};
 use serde_json::json;
 
 #[tokio::test]
@@ -94,10 +94,27 @@ async fn a_caller_who_leaves_a_stream_frees_the_instance() {
 }
 
 #[tokio::test]
+async fn another_protocol_goes_both_ways_once_it_is_agreed_on() {
+    with_temp_ns(async |cx: Context| {
+        let mirror = cx.deploy("mirror", examples::mirror(&cx)).await;
+        let mut raw = Raw::connect(&cx.gateway).await;
+        let path = mirror.path("/");
+        raw.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: lines\r\n\r\n")).await;
+        let head = raw.head().await.to_lowercase();
+        assert!(head.starts_with("http/1.1 101 ") && head.contains("upgrade: lines"), "{head}");
+        for line in ["one\n", "two\n"] {
+            raw.send(line).await;
+            assert_eq!(raw.line().await, line);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_caller_who_expects_100_continue_gets_it() {
     with_temp_ns(async |cx: Context| {
         let stream = cx.deploy("stream", json!({"image": cx.image("stream")})).await;
-        let mut raw = lambent_tests::raw::Raw::connect(&cx.gateway).await;
+        let mut raw = Raw::connect(&cx.gateway).await;
         let path = stream.path("/echo");
         let head = "host: x\r\nexpect: 100-continue\r\nconnection: close\r\ncontent-length: 4";
         raw.send(format!("POST {path} HTTP/1.1\r\n{head}\r\n\r\n")).await;
