@@ -10,7 +10,7 @@ mod lease;
 mod logging;
 mod roles;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 
@@ -45,8 +45,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 fn print_crds() -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
     for crd in lambent_api::crd::all() {
-        print!("---\n{}", serde_yaml::to_string(&crd)?);
+        write!(out, "---\n{}", serde_yaml::to_string(&crd)?)?;
     }
     Ok(())
 }
