@@ -185,7 +185,7 @@ impl Function {
 
     /// Its loads now, by Revision, without taking them from those who listen already.
     pub fn loads(&self) -> Vec<signal::Load> {
-        self.pool.lock().loads(&self.key.namespace, &self.key.name)
+        self.pool.lock().loads(&self.key.namespace, &self.key.name, Instant::now())
     }
 
     /// Its loads for all who listen; peaks start anew.
@@ -193,7 +193,7 @@ impl Function {
         self.told.store(false, Ordering::Release);
         let loads = {
             let mut pool = self.pool.lock();
-            let loads = pool.loads(&self.key.namespace, &self.key.name);
+            let loads = pool.loads(&self.key.namespace, &self.key.name, Instant::now());
             pool.start_peaks_anew();
             loads
         };

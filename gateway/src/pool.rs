@@ -354,8 +354,17 @@ impl<W> Pool<W> {
         Retired { instances, left }
     }
 
+    /// How long a request takes: at least as long as one that still runs has taken already, so that
+    /// who waits behind a long one is not put off by the average of short ones.
+    fn service_seconds(&self, now: Instant) -> Option<f64> {
+        let busy = self.members.iter().filter(|m| m.in_flight > 0);
+        let running = busy.map(|m| now.duration_since(m.last_used).as_secs_f64()).fold(0.0, f64::max);
+        let average = self.service_time.seconds();
+        average.map(|seconds| seconds.max(running)).or((running > 1.0).then_some(running))
+    }
+
     /// The load of each Revision that has instances or serves.
-    pub fn loads(&self, namespace: &str, function: &str) -> Vec<Load> {
+    pub fn loads(&self, namespace: &str, function: &str, now: Instant) -> Vec<Load> {
         let mut loads: Vec<Load> = Vec::new();
         if let Some(serving) = &self.serving {
             loads.push(Load { revision: serving.revision.to_string(), serving: true, ..Load::default() });
@@ -372,7 +381,7 @@ impl<W> Pool<W> {
         for load in &mut loads {
             namespace.clone_into(&mut load.namespace);
             function.clone_into(&mut load.function);
-            load.service_seconds = self.service_time.seconds();
+            load.service_seconds = self.service_seconds(now);
         }
         loads
     }
