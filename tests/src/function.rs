@@ -232,6 +232,23 @@ impl Deployed {
         self.cx.gateway.send(Request::get(&self.path(rest))).await
     }
 
+    /// Calls it until it answers with 200. A process that is just dying may still take a
+    /// connection, which then breaks: so far and no further it may fail.
+    ///
+    /// # Panics
+    /// If it answers anything else, or not in time.
+    pub async fn await_answer(&self, rest: &str) -> Answer {
+        await_condition(format!("{} to answer", self.name), async || {
+            let answer = self.call(rest).await;
+            if answer.status != 200 {
+                answer.expect_refusal(502, "InstanceFailed");
+                bail!("{answer:?}");
+            }
+            Ok(answer)
+        })
+        .await
+    }
+
     /// Calls it so many times at once.
     pub async fn call_at_once(&self, count: usize, rest: &str) -> Vec<Answer> {
         join_all((0..count).map(|_| self.call(rest))).await

@@ -106,7 +106,7 @@ async fn an_instance_that_dies_in_mid_request_is_told_and_not_asked_again() {
         // A GET may be repeated on another connection, where the first one was kept alive: this may not.
         let answer = cx.gateway.send(Request::post(&slow.path("/exit?code=1"), "x")).await;
         answer.expect_refusal(502, "InstanceFailed");
-        slow.call("/?ms=1").await.expect(200);
+        slow.await_answer("/?ms=1").await;
         await_condition("the one restart to be told", async || {
             let pod = slow.instances().await?.remove(0);
             let restarts = pod.status.and_then(|s| s.container_statuses).map(|c| c[0].restart_count);

@@ -103,13 +103,8 @@ async fn a_crashed_process_is_started_again_and_callers_go_on() {
         let (slow, pod) = warm(&cx).await;
         let answer = cx.gateway.send(Request::post(&slow.path("/exit?code=3"), "x")).await;
         answer.expect_refusal(502, "InstanceFailed");
-        slow.call("/?ms=10").await.expect(200);
-        await_condition("an instance that runs", async || {
-            let instances = slow.instances().await?;
-            ensure!(!instances.is_empty(), "none; the crashed one was {}", pod.name_any());
-            Ok(())
-        })
-        .await;
+        let next = Run::of(&slow.await_answer("/?ms=10").await);
+        assert_eq!(next.host, pod.name_any(), "the container was not restarted in place");
     })
     .await;
 }
