@@ -1,6 +1,9 @@
 //! `Function`: what a user applies.
 
-use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Condition, util::intstr::IntOrString};
+use k8s_openapi::apimachinery::pkg::{
+    apis::meta::v1::{Condition, Time},
+    util::intstr::IntOrString,
+};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -162,6 +165,9 @@ pub struct FunctionStatus {
     /// The Revision made from the current spec.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latest_revision: Option<String>,
+    /// Since when the latest Revision is to take the place of the one that serves; absent when it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout_since: Option<Time>,
     /// Instances that exist and are not stopping, over all Revisions.
     pub instances: i32,
     /// Instances of these that answer.

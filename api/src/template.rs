@@ -96,6 +96,8 @@ pub enum Protocol {
     /// HTTP/1.1, WebSocket among it.
     #[default]
     Http1,
+    /// HTTP/2 without TLS, by prior knowledge: gRPC.
+    H2c,
 }
 
 /// The choice of a pod's fields that a Function may set.

@@ -138,6 +138,15 @@ pub(crate) async fn set_source<F>(context: &Context<F>, revision: &Revision, sou
     api(revisions.patch_metadata(&key.name, &params, &Patch::Merge(patch)).await, "source of Revision").map(drop)
 }
 
+/// Sets the count of a Revision that does not serve yet: until it does, nobody else writes it.
+pub(crate) async fn set_count<F>(context: &Context<F>, revision: &Revision, count: u32) -> Result<(), Error> {
+    let key = revision.key();
+    let revisions: Api<Revision> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch = json!({"metadata": {"uid": revision.metadata.uid}, "spec": {"instances": count}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    api(revisions.patch(&key.name, &params, &Patch::Merge(patch)).await, "count of Revision").map(drop)
+}
+
 /// Deletes a Revision that nothing uses any more.
 pub(crate) async fn forget<F>(context: &Context<F>, revision: &Revision) -> Result<(), Error> {
     let key = revision.key();

@@ -21,6 +21,7 @@ use crate::{
     observe::{self, Observed, Told},
     plan::{self, Input, Plan},
     probes, report,
+    rollout::Step,
 };
 
 /// Longer than any healthy API server takes for a batch; then the look starts over.
@@ -106,19 +107,21 @@ async fn look<F: Fleet>(function: &Function, context: &Arc<Context<F>>) -> Resul
         return Ok(Action::await_change());
     };
     let latest_name = latest.revision().map(|r| r.key().name);
-    let input = context.remember(&observed.key, |m| observed.input(m, &settings, latest_name.as_deref(), now));
+    let input = context.remember(&observed.key, |m| observed.input(m, &settings, latest_name.as_deref(), (now, at)));
     let plan = plan::plan(&input);
     probes::start(context, &observed.unprobed(), settings.start_timeout);
     // apply (client required)
     let started = start_and_stop(context, &observed, &settings, &plan).await;
     let made = make_revision(context, function, &latest).await;
     forget(context, &observed, &plan).await?;
+    ask(context, &latest, &plan).await?;
     // status (client required; only what changed)
     let told = tell(context, &observed, &input, &plan, at);
     let again = report::report(context, function, &observed, &latest, &plan, &told, at).await?;
     started?;
     let namesake = made?.then_some(NAMESAKE);
-    let waits = [again, namesake, waits(context, &observed, &input)];
+    let deadline = observed.rollout_left(&settings, latest_name.as_deref(), at).filter(|left| !left.is_zero());
+    let waits = [again, namesake, deadline, waits(context, &observed, &input)];
     Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }
 
@@ -211,6 +214,14 @@ async fn forget<F>(context: &Context<F>, observed: &Observed, plan: &Plan) -> Re
         apply::forget(context, revision).await?;
     }
     Ok(())
+}
+
+/// The count that a Revision is to have when it begins to serve; the autoscaler goes on from there.
+async fn ask<F>(context: &Context<F>, latest: &Latest, plan: &Plan) -> Result<(), apply::Error> {
+    match (plan.step, latest.revision()) {
+        (Some(Step::Ask { new }), Some(revision)) => apply::set_count(context, revision, new).await,
+        _ => Ok(()),
+    }
 }
 
 /// What there is to tell about each Revision now, in the order of the input.

@@ -32,6 +32,7 @@ mod plan;
 mod probes;
 mod queue;
 mod report;
+mod rollout;
 mod status;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};

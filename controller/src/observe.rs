@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use lambent_api::{
     ConditionType, Conditions, Function, FunctionKey, FunctionStatus, Reason, Revision, RevisionStatus, Settings,
 };
@@ -56,15 +57,30 @@ pub(crate) fn observe<F>(context: &Context<F>, function: &Function, now: Instant
 
 impl Observed {
     /// What the plan is made from.
-    pub(crate) fn input(&self, memory: &mut Memory, settings: &Settings, latest: Option<&str>, now: Instant) -> Input {
+    pub(crate) fn input(
+        &self,
+        memory: &mut Memory,
+        settings: &Settings,
+        latest: Option<&str>,
+        (now, at): (Instant, Timestamp),
+    ) -> Input {
         Input {
             serving: self.status.revision.clone(),
             latest: latest.map(str::to_owned),
             min: settings.min,
             max: settings.max,
+            surge: settings.max_surge,
+            expired: self.rollout_left(settings, latest, at).is_some_and(|left| left.is_zero()),
             history: settings.revision_history,
             revisions: self.revisions.iter().map(|r| self.view(memory, r, settings.start_timeout, now)).collect(),
         }
+    }
+
+    /// How long the latest Revision may still take to replace the one that serves.
+    pub(crate) fn rollout_left(&self, settings: &Settings, latest: Option<&str>, at: Timestamp) -> Option<Duration> {
+        let since = self.status.rollout_since.as_ref().filter(|_| self.status.latest_revision.as_deref() == latest)?;
+        let gone = Duration::try_from(at.duration_since(since.0)).unwrap_or_default();
+        Some(settings.deadline.saturating_sub(gone))
     }
 
     /// Looks at all instances before it asks what they taught about their Revision.

@@ -13,6 +13,7 @@ use lambent_fleet::Stop;
 use crate::{
     memory::{Seen, State},
     names,
+    rollout::{Rollout, Step},
 };
 
 /// What is decided upon.
@@ -26,6 +27,10 @@ pub(crate) struct Input {
     pub(crate) min: u32,
     /// scale.max
     pub(crate) max: u32,
+    /// rollout.maxSurge
+    pub(crate) surge: u32,
+    /// Whether the latest Revision has had its time to take over.
+    pub(crate) expired: bool,
     /// Old Revisions to keep.
     pub(crate) history: usize,
     /// All Revisions of the Function.
@@ -62,6 +67,10 @@ pub(crate) struct Plan {
     pub(crate) revisions: BTreeMap<String, RevisionPlan>,
     /// Revisions beyond the history, oldest first.
     pub(crate) forget: Vec<String>,
+    /// What comes next if the latest Revision is to take the place of the one that serves.
+    pub(crate) step: Option<Step>,
+    /// How many instances the latest Revision needs for that.
+    pub(crate) need: u32,
 }
 
 /// What to do with the instances of one Revision.
@@ -101,53 +110,97 @@ pub(crate) enum Why {
 
 /// Decides.
 pub(crate) fn plan(input: &Input) -> Plan {
-    let serving = serving(input).map(|revision| revision.name.clone());
-    let wanted = share_out(input, serving.as_deref());
+    let rollout = rollout(input);
+    let step = rollout.map(|rollout| rollout.step());
+    let need = rollout.map_or(0, |rollout| rollout.need);
+    let serving = serving(input, step).map(|revision| revision.name.clone());
+    let wanted = share_out(input, serving.as_deref(), step);
     let revisions: BTreeMap<_, _> =
         input.revisions.iter().zip(&wanted).map(|(r, wanted)| (r.name.clone(), make_true(r, *wanted))).collect();
     let forget = forget(input, serving.as_deref(), &wanted);
-    Plan { serving, revisions, forget }
+    Plan { serving, revisions, forget, step, need }
 }
 
-/// | latest      | served so far  | serves             |
-/// | ----------- | -------------- | ------------------ |
-/// | is proven   | any            | latest             |
-/// | is unproven | still there    | as before          |
-/// | is unproven | none, or gone  | newest proven, if any |
-fn serving(input: &Input) -> Option<&RevisionView> {
-    let find = |name: &Option<String>| input.revisions.iter().find(|r| Some(&r.name) == name.as_ref());
+fn find<'a>(input: &'a Input, name: Option<&String>) -> Option<&'a RevisionView> {
+    input.revisions.iter().find(|r| Some(&r.name) == name)
+}
+
+/// How far the latest Revision is in taking the place of the one that serves.
+fn rollout(input: &Input) -> Option<Rollout> {
+    let old = find(input, input.serving.as_ref())?;
+    let new = find(input, input.latest.as_ref()).filter(|new| new.name != old.name)?;
+    let count = |r: &RevisionView, of: fn(&State) -> bool| {
+        u32::try_from(r.instances.iter().filter(|i| of(&i.state)).count()).unwrap_or(u32::MAX)
+    };
+    Some(Rollout {
+        need: need(input, old),
+        surge: input.surge,
+        old_live: count(old, |state| !matches!(state, State::Stopping | State::Ended)),
+        new_ready: count(new, |state| *state == State::Ready),
+        new_asked: new.asked,
+        proven: new.proven,
+        expired: input.expired,
+    })
+}
+
+/// Instances that the load needs, as the autoscaler sees it.
+fn need(input: &Input, serving: &RevisionView) -> u32 {
+    serving.asked.max(input.min).min(input.max)
+}
+
+/// | latest                 | served so far  | serves             |
+/// | ---------------------- | -------------- | ------------------ |
+/// | its rollout is done    | still there    | latest             |
+/// | is not so far          | still there    | as before          |
+/// | is proven              | none, or gone  | latest             |
+/// | is unproven            | none, or gone  | newest proven, if any |
+fn serving(input: &Input, step: Option<Step>) -> Option<&RevisionView> {
+    let latest = find(input, input.latest.as_ref());
     let newest_proven = || input.revisions.iter().filter(|r| r.proven).max_by_key(|r| (r.created, &r.name));
-    find(&input.latest).filter(|r| r.proven).or_else(|| find(&input.serving)).or_else(newest_proven)
+    match step {
+        Some(Step::Done) => latest,
+        _ => find(input, input.serving.as_ref()).or(latest.filter(|r| r.proven)).or_else(newest_proven),
+    }
 }
 
 /// Instances for each Revision, in the order of the input: the one that serves comes first, then
-/// the one that is to serve, then the others from new to old, all together up to `scale.max`.
-/// Max 10, serving asks for 8, the latest for 5 and an old one for 3: 8, 2, 0. The latest gets one
-/// beyond the maximum if nothing is left, as it has to prove itself.
-fn share_out(input: &Input, serving: Option<&str>) -> Vec<u32> {
-    let rank = |r: &RevisionView| match r.name.as_str() {
-        name if Some(name) == serving => 0,
-        name if Some(name) == input.latest.as_deref() => 1,
-        _ => 2,
-    };
+/// the others from new to old, all together up to `scale.max`. Max 10, serving asks for 8 and two
+/// old ones for 3 each: 8, 2, 0. A rollout has its own bounds ([`Rollout::step`]). Old Revisions
+/// start nothing; they keep what they have until nobody uses it.
+fn share_out(input: &Input, serving: Option<&str>, step: Option<Step>) -> Vec<u32> {
+    let is_serving = |r: &RevisionView| Some(r.name.as_str()) == serving;
+    let is_latest = |r: &RevisionView| Some(&r.name) == input.latest.as_ref();
     let mut order: Vec<usize> = (0..input.revisions.len()).collect();
-    order.sort_by_key(|&i| (rank(&input.revisions[i]), Reverse(input.revisions[i].created)));
+    order.sort_by_key(|&i| {
+        let revision = &input.revisions[i];
+        (!is_serving(revision), !is_latest(revision), Reverse(revision.created))
+    });
     let mut wanted = vec![0; input.revisions.len()];
     let mut left = input.max;
     for i in order {
         let revision = &input.revisions[i];
-        let proving = rank(revision) == 1 && !revision.proven;
-        let asked = match rank(revision) {
-            0 => revision.asked.max(input.min),
-            1 => revision.asked.max(u32::from(proving)),
+        wanted[i] = match step {
+            Some(Step::Run { old, .. }) if is_serving(revision) => old,
+            Some(Step::Run { new, .. } | Step::Ask { new }) if is_latest(revision) => new,
+            Some(Step::Ask { .. }) if is_serving(revision) => 0,
+            Some(Step::GivenUp) if is_latest(revision) => 0,
+            _ if is_serving(revision) => need(input, revision),
+            // It has to prove itself; if nothing serves, with all that it asks for.
+            _ if is_latest(revision) && serving.is_some() => 1,
+            _ if is_latest(revision) => revision.asked.max(1).min(input.max.max(1)),
             // Nobody is there who could use it, and nobody else would ever take it down.
             _ if !revision.proven => 0,
-            _ => revision.asked,
+            _ => revision.asked.min(there(revision)).min(left),
         };
-        wanted[i] = asked.min(left).max(u32::from(proving));
         left = left.saturating_sub(wanted[i]);
     }
     wanted
+}
+
+/// Instances that there are, or are about to be, and that nothing makes go.
+fn there(revision: &RevisionView) -> u32 {
+    let (_, live) = sort_out(revision);
+    u32::try_from(live.len() + revision.ordered.len()).unwrap_or(u32::MAX)
 }
 
 fn make_true(revision: &RevisionView, wanted: u32) -> RevisionPlan {

@@ -19,6 +19,7 @@ use crate::{
     lookup::Standing,
     observe::{Observed, Told},
     plan::Plan,
+    rollout::Step,
     status::{
         self, Counts, Due,
         function::{Image, Progress, View},
@@ -48,9 +49,10 @@ pub(crate) async fn report<F>(
         url: context.url(&observed.key),
         serving: plan.serving.clone(),
         latest: latest.revision().map(|r| r.key().name),
-        progress: progress(observed, latest, told),
+        progress: progress(observed, latest, plan, told),
         image: image(context, observed, latest),
         counts,
+        restarted: matches!(latest, Latest::ToMark(_)),
     };
     let new = status::function::status(&observed.status, view, at);
     let function = write(context, function, observed, new).await?;
@@ -108,7 +110,7 @@ async fn write<F>(
     Ok(None)
 }
 
-fn progress(observed: &Observed, latest: &Latest, told: &[Told]) -> Progress {
+fn progress(observed: &Observed, latest: &Latest, plan: &Plan, told: &[Told]) -> Progress {
     match latest {
         Latest::Invalid(_) => Progress::Invalid(observed.invalid.clone().unwrap_or_default()),
         Latest::NoImage(reason) => Progress::NoImage(reason.clone()),
@@ -116,8 +118,14 @@ fn progress(observed: &Observed, latest: &Latest, told: &[Told]) -> Progress {
         Latest::Known(revision) | Latest::ToMark(revision) => {
             let told =
                 observed.revisions.iter().zip(told).find(|(r, _)| Arc::ptr_eq(r, revision)).map(|(_, told)| told);
+            let trouble = told.and_then(|told| told.trouble.clone());
             match told {
+                _ if plan.step == Some(Step::GivenUp) => Progress::GivenUp(trouble),
                 Some(Told { trouble: Some(reason), .. }) => Progress::Failing(reason.clone()),
+                Some(told) if is_proven(told) && plan.serving.as_deref() != Some(&revision.key().name) => {
+                    let ready = u32::try_from(told.counts.ready).unwrap_or(0);
+                    Progress::RollingOut { ready, need: plan.need }
+                }
                 Some(told) if is_proven(told) => Progress::Serving,
                 _ => Progress::Starting,
             }
@@ -161,6 +169,7 @@ pub(crate) async fn nothing_to_serve<F>(
         progress: Progress::Invalid(observed.invalid.clone().unwrap_or_default()),
         image: Image::Unknown,
         counts: Counts::default(),
+        restarted: false,
     };
     let new = status::function::status(&observed.status, view, at);
     write(context, function, observed, new).await.map(drop)

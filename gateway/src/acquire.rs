@@ -76,7 +76,7 @@ impl Function {
         };
         let Some(mut receiver) = receiver else { return Err(Turned::Down(Refusal::NoRevision)) };
         let _place = Place { function: self, ticket };
-        let _counted = Counted::queued(self);
+        let _counted = (origin == Origin::Caller).then(|| Counted::queued(self));
         self.tell();
         self.raise_if_needed();
         let limit = self.settings().queue_timeout;
@@ -127,6 +127,7 @@ impl Function {
         let mut grant = state.pool.occupy(&instance, &granted.revision.as_str().into(), Origin::Caller, now);
         drop(state);
         grant.target.set_address(granted.address);
+        grant.target.set_protocol(granted.protocol);
         grant.started = granted.started(now);
         Ok(Permit::new(self.clone(), grant, Some(lease)))
     }

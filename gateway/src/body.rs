@@ -15,11 +15,11 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::{body::Incoming, client::conn::http1::SendRequest};
+use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, timeout_at};
 
-use crate::{access_log::Record, permit::Permit};
+use crate::{access_log::Record, permit::Permit, target::Sender};
 
 /// What can go wrong with a body, in whatever layer.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -86,7 +86,7 @@ pub struct Held {
     /// The instance's slot.
     pub permit: Permit,
     /// The connection, to be kept for the next request.
-    pub sender: SendRequest<RequestBody>,
+    pub sender: Sender,
     /// What is logged at the end.
     pub record: Record,
 }

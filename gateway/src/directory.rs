@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use lambent_api::{FunctionKey, Reason, RevisionKey, Settings};
+use lambent_api::{FunctionKey, Protocol, Reason, RevisionKey, Settings};
 use lambent_fleet::{Event, Instance, Phase, probe};
 use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle, time::Instant};
 
@@ -24,6 +24,8 @@ pub struct FunctionView {
     pub settings: Option<Arc<Settings>>,
     /// The Revision that new requests go to: the serving one, else the one that is proving itself.
     pub revision: Option<String>,
+    /// The Revision that is to take its place, if there is one.
+    pub next: Option<String>,
     /// Why there will be no Revision unless something changes.
     pub stalled: Option<Reason>,
 }
@@ -35,6 +37,10 @@ pub struct RevisionView {
     pub key: RevisionKey,
     /// Its wanted count.
     pub wanted: u32,
+    /// What its instances speak.
+    pub protocol: Protocol,
+    /// Whether an instance of it has answered once.
+    pub proven: bool,
     /// Why no instance of it can start.
     pub not_startable: Option<Reason>,
 }
@@ -164,8 +170,11 @@ impl Applier {
             Change::FunctionGone(key) => self.function_gone(&key),
             Change::Revision(view) => {
                 let key = view.key.clone();
-                self.revisions.insert(key.clone(), view);
+                let is_new = self.revisions.insert(key.clone(), view).is_none();
                 self.refresh_of(&key);
+                if is_new {
+                    self.apply_again(|instance| instance.revision_key() == key);
+                }
             }
             Change::RevisionGone(key) => {
                 self.revisions.remove(&key);
@@ -207,13 +216,13 @@ impl Applier {
         let is_new = self.functions.insert(key.clone(), view).is_none();
         self.refresh(&key);
         if is_new {
-            self.adopt_instances(&key);
+            self.apply_again(|instance| instance.function_key() == key);
         }
     }
 
-    /// Instances that were seen before their Function.
-    fn adopt_instances(&mut self, key: &FunctionKey) {
-        let mine = self.instances.values().filter(|k| k.instance.function_key() == *key);
+    /// Instances that were seen before their Function or Revision.
+    fn apply_again(&mut self, which: impl Fn(&Instance) -> bool) {
+        let mine = self.instances.values().filter(|k| which(&k.instance));
         for instance in mine.map(|k| k.instance.clone()).collect::<Vec<_>>() {
             self.instance(instance);
         }
@@ -243,9 +252,11 @@ impl Applier {
     fn refresh(&self, key: &FunctionKey) {
         let Some(view) = self.functions.get(key) else { return };
         let Some(function) = self.directory.any(&key.namespace, &key.name) else { return };
-        let revision = view.revision.as_ref().map(|name| RevisionKey::new(&key.namespace, name));
-        let serving = revision.and_then(|r| self.revisions.get(&r)).map(|revision| Serving {
+        let find = |name: &Option<String>| self.revisions.get(&RevisionKey::new(&key.namespace, name.as_ref()?));
+        let next = find(&view.next).filter(|revision| revision.proven);
+        let serving = find(&view.revision).map(|revision| Serving {
             revision: revision.key.name.as_str().into(),
+            next: next.map(|next| next.key.name.as_str().into()),
             wanted: revision.wanted,
             not_startable: revision.not_startable.clone(),
         });
@@ -274,6 +285,9 @@ impl Applier {
     /// Connects until the instance accepts, unless that is being done.
     fn connect(&mut self, function: &Arc<Function>, uid: &str) {
         let Some(known) = self.instances.get_mut(uid) else { return };
+        // Without its Revision it isn't known what it speaks.
+        let Some(revision) = self.revisions.get(&known.instance.revision_key()) else { return };
+        let protocol = revision.protocol;
         let Some(address) = known.instance.connectable() else { return };
         if known.connecting.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
@@ -284,6 +298,7 @@ impl Applier {
         let task = tokio::spawn(async move {
             let stream = probe::until_accepts(address).await;
             if let Some(target) = function.change(|pool| pool.find_mut(&uid).map(|m| m.target.clone())) {
+                target.set_protocol(protocol);
                 target.adopt(stream).await;
                 let others = others.max(count_down(&starting));
                 function.change(|pool| pool.answered(&uid, others, Instant::now()));

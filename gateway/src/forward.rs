@@ -3,20 +3,15 @@
 use std::{
     borrow::Cow,
     net::IpAddr,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures::Future;
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri::PathAndQuery};
 use http_body::Body;
 use http_body_util::{BodyExt, Full};
-use hyper::{
-    body::Incoming,
-    client::conn::{TrySendError, http1::SendRequest},
-};
+use hyper::body::Incoming;
 use lambent_api::Settings;
 use tokio::time::{Instant, timeout_at};
 
@@ -29,7 +24,7 @@ use crate::{
     permit::Permit,
     refusal::Refusal,
     router,
-    target::Connection,
+    target::{Connection, Exchange, Sender},
     upgrade::{self, Wish},
 };
 
@@ -50,7 +45,7 @@ pub struct Forwarder {
 struct Answer {
     response: Response<Incoming>,
     permit: Permit,
-    sender: SendRequest<RequestBody>,
+    sender: Sender,
     handed_over: Instant,
     settings: Arc<Settings>,
 }
@@ -68,9 +63,10 @@ impl Forwarder {
         let id = headers::request_id(request.headers());
         let mut record = Record::new(id, request.method().clone(), Instant::now());
         let wish = Wish::of(&mut request);
+        let grpc = headers::is_grpc(request.headers());
         match self.answer(request, peer, wish.as_ref(), &mut record).await {
             Ok(answer) => answer.response(record, wish),
-            Err(refusal) => refused(&refusal, record),
+            Err(refusal) => refused(&refusal, record, grpc),
         }
     }
 
@@ -137,10 +133,18 @@ fn outbound(
     max_body: u64,
 ) -> (Request<RequestBody>, Arc<std::sync::atomic::AtomicBool>) {
     let (mut head, body) = request.into_parts();
+    if let Some(authority) = head.uri.authority().filter(|_| head.version == Version::HTTP_2) {
+        headers::from_http2(&mut head.headers, authority);
+    }
     head.uri = uri;
+    let received_by = head.version;
     head.version = Version::HTTP_11;
+    let trailers = headers::takes_trailers(&head.headers);
     headers::remove_hop_by_hop(&mut head.headers);
-    headers::add_forwarded(&mut head.headers, peer);
+    if trailers {
+        headers::take_trailers(&mut head.headers);
+    }
+    headers::add_forwarded(&mut head.headers, peer, received_by);
     head.headers.insert(headers::X_REQUEST_ID, id.clone());
     let (body, exceeded) = RequestBody::new(body, max_body);
     (Request::from_parts(head, body), exceeded)
@@ -150,20 +154,25 @@ fn outbound(
 async fn send(
     permit: Permit,
     mut connection: Connection,
-    request: Request<RequestBody>,
+    mut request: Request<RequestBody>,
     settings: Arc<Settings>,
 ) -> Result<Sent, Refusal> {
     let handed_over = Instant::now();
-    let deadline = handed_over + settings.timeout;
+    // A gRPC stream may say nothing for long, also at its beginning; its caller has a deadline.
+    let grpc = headers::is_grpc(request.headers());
+    let limit = if grpc { settings.stream_timeout } else { settings.timeout };
+    let deadline = handed_over + limit;
     let spare = (connection.reused && may_repeat(&request)).then(|| without_body(&request));
-    let future = connection.sender.try_send_request(request);
-    let mut running =
-        Running { parts: Some((permit, connection.sender, Box::pin(future))), until: deadline + ENDS_WITHIN };
+    if connection.sender.is_http2() {
+        headers::to_http2(&mut request);
+    }
+    let future = connection.sender.send(request);
+    let mut running = Running { parts: Some((permit, connection.sender, future)), until: deadline + ENDS_WITHIN };
     let outcome = match &mut running.parts {
         Some((_, _, future)) => timeout_at(deadline, future).await,
         None => return Err(Refusal::InstanceFailed("no exchange".into())),
     };
-    let Ok(outcome) = outcome else { return Err(Refusal::FunctionTimeout(settings.timeout)) };
+    let Ok(outcome) = outcome else { return Err(Refusal::FunctionTimeout(limit)) };
     let Some((permit, sender, _)) = running.parts.take() else {
         return Err(Refusal::InstanceFailed("no exchange".into()));
     };
@@ -189,12 +198,10 @@ fn without_body(request: &Request<RequestBody>) -> Request<RequestBody> {
     copy
 }
 
-type Exchange = dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + Send;
-
 /// A request that an instance has. Dropped early, by a timeout or because the caller has left, it
 /// keeps its slot until the instance has answered.
 struct Running {
-    parts: Option<(Permit, SendRequest<RequestBody>, Pin<Box<Exchange>>)>,
+    parts: Option<(Permit, Sender, Exchange)>,
     until: Instant,
 }
 
@@ -226,7 +233,7 @@ impl Answer {
         headers::remove_hop_by_hop(response.headers_mut());
         record.status = response.status();
         let head = response.headers_mut();
-        let limit = if is_event_stream(head) { settings.stream_timeout } else { settings.timeout };
+        let limit = if is_stream(head) { settings.stream_timeout } else { settings.timeout };
         let cold = observe_cold_start(&record, &permit);
         let function_time = handed_over.elapsed().as_secs_f64();
         head.insert(headers::SERVER_TIMING, server_timing(record.waited, cold, function_time));
@@ -244,8 +251,9 @@ impl Answer {
     }
 }
 
-fn is_event_stream(headers: &http::HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+fn is_stream(headers: &http::HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|value| value.starts_with(b"text/event-stream")) || headers::is_grpc(headers)
 }
 
 /// Seconds of the wait that went into starting the instance.
@@ -270,10 +278,13 @@ fn server_timing(waited: f64, cold: f64, function: f64) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("queue"))
 }
 
-fn refused(refusal: &Refusal, mut record: Record) -> Response<ResponseBody> {
+fn refused(refusal: &Refusal, mut record: Record, grpc: bool) -> Response<ResponseBody> {
     let (status, reason) = refusal.kind();
     record.refused(status, reason);
-    let mut response = refusal.response(record.id.to_str().unwrap_or_default());
+    let mut response = match grpc {
+        true => refusal.grpc_response(),
+        false => refusal.response(record.id.to_str().unwrap_or_default()),
+    };
     response.headers_mut().insert(headers::X_REQUEST_ID, record.id.clone());
     record.sent = response.body().len() as u64;
     record.end();

@@ -1,9 +1,9 @@
 //! Headers on their way through: what is for one hop only is taken off, what a proxy tells is
-//! added (RFC 9110 section 7.6, RFC 7239's predecessors X-Forwarded-*).
+//! added (RFC 9110 section 7.6, RFC 7239 and its predecessors X-Forwarded-*).
 
 use std::{fmt::Write, net::IpAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, uri::Authority};
 
 /// The request's identity, given or made.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,8 +33,52 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a message is a gRPC call or its answer.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Whether the caller takes trailers.
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    let te = headers.get(header::TE).and_then(|value| value.to_str().ok());
+    te.is_some_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+}
+
+/// Takes trailers, on behalf of the caller: gRPC calls are refused without it.
+pub fn take_trailers(headers: &mut HeaderMap) {
+    headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+}
+
+/// A request that came as HTTP/2, as HTTP/1 has it (RFC 9113 sections 8.2.3 and 8.3.1).
+pub fn from_http2(headers: &mut HeaderMap, authority: &Authority) {
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        headers.entry(header::HOST).or_insert(host);
+    }
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
+        let all = [first, second].into_iter().chain(cookies).map(HeaderValue::as_bytes).collect::<Vec<_>>();
+        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+/// A request for HTTP/1, as HTTP/2 has it: the host in the URI, nothing about the connection.
+pub fn to_http2<B>(request: &mut Request<B>) {
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(header::HOST);
+    request.headers_mut().remove(header::CONNECTION);
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(http::uri::Scheme::HTTP);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    parts.authority = Some(authority.unwrap_or(Authority::from_static("function")));
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+}
+
 /// Tells the function who called, how and under which name.
-pub fn add_forwarded(headers: &mut HeaderMap, peer: IpAddr) {
+pub fn add_forwarded(headers: &mut HeaderMap, peer: IpAddr, version: Version) {
+    add_via_and_forwarded(headers, peer, version);
     let before = headers.get(&X_FORWARDED_FOR).and_then(|v| v.to_str().ok()).map(|v| format!("{v}, "));
     let mut chain = before.unwrap_or_default();
     let _ = write!(chain, "{}", peer.to_canonical());
@@ -45,6 +89,35 @@ pub fn add_forwarded(headers: &mut HeaderMap, peer: IpAddr) {
         headers.entry(X_FORWARDED_HOST).or_insert(host);
     }
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+}
+
+/// `Via` (RFC 9110 section 7.6.3) and `Forwarded` (RFC 7239): one more hop at their end.
+fn add_via_and_forwarded(headers: &mut HeaderMap, peer: IpAddr, version: Version) {
+    let protocol = match version {
+        Version::HTTP_2 => "2",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
+    let mut hop = String::from("for=");
+    let _ = match peer.to_canonical() {
+        IpAddr::V4(address) => write!(hop, "{address}"),
+        IpAddr::V6(address) => write!(hop, "\"[{address}]\""),
+    };
+    if let Some(host) =
+        headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|h| !h.contains(['"', '\\']))
+    {
+        let _ = write!(hop, ";host=\"{host}\"");
+    }
+    hop.push_str(";proto=http");
+    append(headers, header::FORWARDED, hop);
+    append(headers, header::VIA, format!("{protocol} lambent"));
+}
+
+/// Appends to a list, be it one line or several.
+fn append(headers: &mut HeaderMap, name: HeaderName, item: String) {
+    if let Ok(value) = HeaderValue::try_from(item) {
+        headers.append(name, value);
+    }
 }
 
 /// The caller's request id where it is fit for logs, else a new one.
@@ -84,9 +157,38 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(X_FORWARDED_FOR, "10.0.0.1".parse().unwrap());
         headers.insert(header::HOST, "a.example".parse().unwrap());
-        add_forwarded(&mut headers, "::ffff:10.0.0.2".parse().unwrap());
+        add_forwarded(&mut headers, "::ffff:10.0.0.2".parse().unwrap(), Version::HTTP_11);
         assert_eq!(headers[&X_FORWARDED_FOR], "10.0.0.1, 10.0.0.2");
         assert_eq!(headers[&X_FORWARDED_HOST], "a.example");
+        assert_eq!(headers[header::FORWARDED], "for=10.0.0.2;host=\"a.example\";proto=http");
+        assert_eq!(headers[header::VIA], "1.1 lambent");
+    }
+
+    #[test]
+    fn via_and_forwarded_go_on_where_others_began() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::VIA, "1.0 edge".parse().unwrap());
+        add_forwarded(&mut headers, "2001:db8::1".parse().unwrap(), Version::HTTP_2);
+        assert_eq!(headers.get_all(header::VIA).iter().collect::<Vec<_>>(), ["1.0 edge", "2 lambent"]);
+        assert_eq!(headers[header::FORWARDED], "for=\"[2001:db8::1]\";proto=http");
+    }
+
+    #[test]
+    fn a_request_is_translated_between_the_versions() {
+        let mut request = Request::get("/a//b%2F?c").header("host", "a.example:81").header("connection", "te");
+        request = request.header("te", "trailers");
+        let mut request = request.body(()).unwrap();
+        to_http2(&mut request);
+        assert_eq!(request.uri(), "http://a.example:81/a//b%2F?c");
+        assert_eq!(request.headers().keys().collect::<Vec<_>>(), ["te"]);
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, "a=1".parse().unwrap());
+        headers.append(header::COOKIE, "b=2".parse().unwrap());
+        from_http2(&mut headers, &Authority::from_static("b.example"));
+        assert_eq!(
+            (&headers[header::HOST], &headers[header::COOKIE]),
+            (&"b.example".parse().unwrap(), &"a=1; b=2".parse().unwrap())
+        );
     }
 
     #[test]

@@ -129,6 +129,7 @@ fn function_view(function: &Function) -> FunctionView {
         key: function.key(),
         settings: Settings::try_from(&function.spec).ok().map(Arc::new),
         stalled: stalled.map(|c| Reason::new(&c.reason, &c.message)),
+        next: status.latest_revision.clone().filter(|latest| status.revision.as_ref().is_some_and(|r| r != latest)),
         revision: status.revision.or(status.latest_revision),
     }
 }
@@ -139,6 +140,8 @@ fn revision_view(revision: &Revision) -> RevisionView {
     RevisionView {
         key: revision.key(),
         wanted: u32::try_from(revision.spec.instances).unwrap_or(0),
+        protocol: revision.spec.template.protocol,
+        proven: conditions.is_some_and(|c| c.is_true(ConditionType::Ready)),
         not_startable: startable.map(|c| Reason::new(&c.reason, &c.message)),
     }
 }
@@ -251,6 +254,7 @@ mod tests {
         assert_eq!(function_view(&function).revision.as_deref(), Some("hello-1"));
         function.status =
             Some(serde_json::from_value(json!({"revision": "hello-0", "latestRevision": "hello-1"})).unwrap());
-        assert_eq!(function_view(&function).revision.as_deref(), Some("hello-0"));
+        let view = function_view(&function);
+        assert_eq!((view.revision.as_deref(), view.next.as_deref()), (Some("hello-0"), Some("hello-1")));
     }
 }

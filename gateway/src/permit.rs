@@ -5,7 +5,12 @@ use std::sync::Arc;
 use lambent_api::{FunctionKey, signal};
 use tokio::time::Instant;
 
-use crate::{function::Function, peers::lease::Lease, pool::Grant, target::Target};
+use crate::{
+    function::Function,
+    peers::lease::Lease,
+    pool::{Grant, Origin},
+    target::Target,
+};
 
 /// A slot of an instance; given back when dropped.
 #[derive(Debug)]
@@ -21,7 +26,10 @@ pub struct Permit {
 impl Permit {
     /// What was granted here, or with a lease by another gateway.
     pub(crate) fn new(function: Arc<Function>, grant: Grant, lease: Option<Lease>) -> Self {
-        function.metrics.in_flight.inc();
+        // One that is lent is counted by the gateway that uses it.
+        if grant.origin == Origin::Caller {
+            function.metrics.in_flight.inc();
+        }
         Self { function, grant, since: Instant::now(), lease }
     }
 
@@ -53,7 +61,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.function.metrics.in_flight.dec();
+        if self.grant.origin == Origin::Caller {
+            self.function.metrics.in_flight.dec();
+        }
         self.function.release(&self.grant, self.since);
     }
 }

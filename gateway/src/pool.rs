@@ -9,7 +9,7 @@
 mod handover;
 mod retire;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
 
 use lambent_api::{
     InstanceRef, Reason, Settings,
@@ -73,6 +73,8 @@ pub type MemberId = u64;
 pub struct Serving {
     /// Name of the Revision.
     pub revision: Arc<str>,
+    /// The Revision that is taking its place: it takes requests too, and rather.
+    pub next: Option<Arc<str>>,
     /// Its wanted count.
     pub wanted: u32,
     /// Why no instance of it can start, if that is so.
@@ -96,6 +98,17 @@ pub struct Grant {
     pub origin: Origin,
     /// Of the pool at that moment.
     pub epoch: u64,
+}
+
+impl Serving {
+    /// Whether requests may go to instances of this Revision.
+    pub fn includes(&self, revision: &str) -> bool {
+        *self.revision == *revision || self.is_next(revision)
+    }
+
+    fn is_next(&self, revision: &str) -> bool {
+        self.next.as_deref() == Some(revision)
+    }
 }
 
 impl Grant {
@@ -284,18 +297,18 @@ impl<W> Pool<W> {
         &self.members
     }
 
-    /// Instances that can be used, least busy first; of equals the last used, so that the others
-    /// become idle and can go.
+    /// Instances that can be used, least busy first; of equals those of the Revision to come, and of
+    /// these the last used, so that the others become idle and can go.
     fn take_slot(&mut self, origin: Origin, now: Instant) -> Option<Grant> {
         if !self.granting {
             return None;
         }
         let epoch = self.epoch;
-        let revision = &self.serving.as_ref()?.revision;
+        let serving = self.serving.as_ref()?;
         let limit = self.settings.concurrency.get();
-        let usable = |m: &&mut Member| m.can_take(limit, now, RETIRED_FOR) && m.revision == *revision;
-        let member =
-            self.members.iter_mut().filter(usable).min_by_key(|m| (m.in_flight, std::cmp::Reverse(m.last_used)))?;
+        let usable = |m: &&mut Member| m.can_take(limit, now, RETIRED_FOR) && serving.includes(&m.revision);
+        let order = |m: &&mut Member| (m.in_flight, !serving.is_next(&m.revision), Reverse(m.last_used));
+        let member = self.members.iter_mut().filter(usable).min_by_key(order)?;
         Some(member.take(origin, epoch, now))
     }
 
@@ -325,8 +338,7 @@ impl<W> Pool<W> {
     }
 
     fn of_serving(&self) -> impl Iterator<Item = &Member> {
-        let revision = self.serving.as_ref().map(|s| &s.revision);
-        self.members.iter().filter(move |m| Some(&m.revision) == revision)
+        self.members.iter().filter(|m| self.serving.as_ref().is_some_and(|s| s.includes(&m.revision)))
     }
 
     /// How many wait.
@@ -378,7 +390,8 @@ impl<W> Pool<W> {
         average.map(|seconds| seconds.max(running)).or((running > 1.0).then_some(running))
     }
 
-    /// The load of each Revision that has instances or serves.
+    /// The load of each Revision that has instances or serves; that of the one to come is a part of
+    /// what the serving one has to bear.
     pub fn loads(&self, namespace: &str, function: &str, now: Instant) -> Vec<Load> {
         let mut loads: Vec<Load> = Vec::new();
         if let Some(serving) = &self.serving {
@@ -387,8 +400,10 @@ impl<W> Pool<W> {
             loads[0].queued = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
         }
         for member in &self.members {
-            let at = loads.iter().position(|l| *l.revision == *member.revision).unwrap_or_else(|| {
-                loads.push(Load { revision: member.revision.to_string(), ..Load::default() });
+            let serving = self.serving.as_ref().filter(|s| s.includes(&member.revision));
+            let revision = serving.map_or(&member.revision, |s| &s.revision);
+            let at = loads.iter().position(|l| *l.revision == **revision).unwrap_or_else(|| {
+                loads.push(Load { revision: revision.to_string(), ..Load::default() });
                 loads.len() - 1
             });
             member.add_to(&mut loads[at]);

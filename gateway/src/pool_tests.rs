@@ -10,7 +10,7 @@ fn settings(yaml: serde_json::Value) -> Arc<Settings> {
 fn pool(concurrency: u32, depth: u32) -> Pool<u32> {
     let spec = serde_json::json!({"image": "a", "concurrency": concurrency, "queue": {"depth": depth, "timeout": "10s"}, "scale": {"max": 2}});
     let mut pool = Pool::new(settings(spec));
-    pool.serve(Some(Serving { revision: "r-1".into(), wanted: 1, not_startable: None }), None);
+    pool.serve(Some(Serving { revision: "r-1".into(), next: None, wanted: 1, not_startable: None }), None);
     pool
 }
 
@@ -99,7 +99,12 @@ fn what_can_not_start_is_said_unless_an_instance_is_ready() {
     let now = Instant::now();
     let mut pool = pool(1, 10);
     let broken = |reason: &str| {
-        Some(Serving { revision: "r-1".into(), wanted: 1, not_startable: Some(Reason::new(reason, "words")) })
+        Some(Serving {
+            revision: "r-1".into(),
+            next: None,
+            wanted: 1,
+            not_startable: Some(Reason::new(reason, "words")),
+        })
     };
     assert!(matches!(pool.admit(|| 7, Origin::Caller, false, now), Admission::Waiting(_)));
     pool.serve(broken("Unschedulable"), None);
@@ -157,9 +162,31 @@ fn requests_go_to_the_serving_revision_only() {
     let now = Instant::now();
     let mut pool = pool(1, 10);
     ready(&mut pool, 0, now);
-    pool.serve(Some(Serving { revision: "r-2".into(), wanted: 0, not_startable: None }), None);
+    pool.serve(Some(Serving { revision: "r-2".into(), next: None, wanted: 0, not_startable: None }), None);
     assert!(matches!(pool.admit(|| 1, Origin::Caller, false, now), Admission::Waiting(_)));
     assert!(pool.must_raise());
+}
+
+#[test]
+fn a_revision_that_takes_over_takes_requests_first_and_counts_for_the_one_that_serves() {
+    let now = Instant::now();
+    let mut pool = pool(1, 10);
+    let old = ready(&mut pool, 0, now);
+    let new = pool.add(Arc::new(id(1)), "r-2".into(), now);
+    pool.answered("1", 0, now);
+    assert_eq!(granted(pool.admit(|| 0, Origin::Caller, false, now)), old, "the other one is not proven");
+    give_back(&mut pool, old, Duration::ZERO, now);
+    let next = Some("r-2".into());
+    pool.serve(Some(Serving { revision: "r-1".into(), next, wanted: 2, not_startable: None }), None);
+    assert_eq!(granted(pool.admit(|| 1, Origin::Caller, false, now)), new);
+    assert_eq!(granted(pool.admit(|| 2, Origin::Caller, false, now)), old);
+    let [load] = &pool.loads("shop", "f", now)[..] else { panic!() };
+    assert_eq!((load.revision.as_str(), load.ready, load.in_flight), ("r-1", 2, 2));
+
+    give_back(&mut pool, old, Duration::ZERO, now);
+    give_back(&mut pool, new, Duration::ZERO, now);
+    let retired = pool.retire("r-1", 1, now);
+    assert_eq!((retired.instances, retired.left), (vec![id(0)], 1));
 }
 
 #[test]

@@ -1,7 +1,9 @@
-//! The public port: accepts connections, speaks HTTP/1.1, and drains.
+//! The public port: accepts connections, speaks HTTP/1.1 or HTTP/2 by prior knowledge, and drains.
 
 use std::{
+    future::Future,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,9 +11,13 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, header};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -28,9 +34,15 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// Time to send a request's head, and to keep an idle connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// A request's head may have this many bytes.
-const MAX_HEAD: usize = 64 * 1024;
+const MAX_HEAD: u32 = 64 * 1024;
 /// A request may have this many headers.
 const MAX_HEADERS: usize = 200;
+/// Requests at once on one HTTP/2 connection; more are told to wait.
+const MAX_STREAMS: u32 = 250;
+/// A silent HTTP/2 connection is asked whether it is still there.
+const PING_EVERY: Duration = Duration::from_secs(30);
+/// With which HTTP/2 begins, and no method of HTTP/1 does.
+const PREFACE: &[u8] = b"PRI";
 
 /// How a drain goes.
 #[derive(Clone, Copy, Debug)]
@@ -95,25 +107,52 @@ impl Server {
     /// Ends when the client or the drain closes it.
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit) {
         let _ = stream.set_nodelay(true);
+        // Ends with the first bytes, or when none come.
+        let Ok(Ok(is_http2)) = timeout(HEAD_WITHIN, begins_as_http2(&stream)).await else { return };
         let caller = Caller::new(stream);
-        let service = service_fn(|request| self.request(request, peer, &caller));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_WITHIN)
-            .max_buf_size(MAX_HEAD)
-            .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(caller.clone()), service)
-            .with_upgrades();
+        let io = TokioIo::new(caller.clone());
+        let server = self.clone();
+        let service = service_fn(move |request| {
+            let (server, caller) = (server.clone(), caller.clone());
+            async move { server.request(request, peer, &caller).await }
+        });
+        let outcome = if is_http2 {
+            let connection = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(PING_EVERY)
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(MAX_HEAD)
+                .adaptive_window(true)
+                .serve_connection(io, service);
+            self.until_stopped(connection, |connection| connection.graceful_shutdown()).await
+        } else {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_WITHIN)
+                .max_buf_size(MAX_HEAD as usize)
+                .max_headers(MAX_HEADERS)
+                .serve_connection(io, service)
+                .with_upgrades();
+            self.until_stopped(connection, |connection| connection.graceful_shutdown()).await
+        };
+        if let Err(error) = outcome {
+            debug!(%peer, %error, "connection ended");
+        }
+    }
+
+    /// Ends when the caller closes it, or after the requests that it has when the drain begins.
+    async fn until_stopped<C: Future<Output = hyper::Result<()>>>(
+        &self,
+        connection: C,
+        shut_down: impl FnOnce(Pin<&mut C>),
+    ) -> hyper::Result<()> {
         let mut connection = std::pin::pin!(connection);
-        let result = tokio::select! {
-            result = connection.as_mut() => result,
+        tokio::select! {
+            outcome = connection.as_mut() => outcome,
             () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                shut_down(connection.as_mut());
                 connection.await
             }
-        };
-        if let Err(error) = result {
-            debug!(%peer, %error, "connection ended");
         }
     }
 
@@ -123,13 +162,28 @@ impl Server {
         peer: SocketAddr,
         caller: &Caller,
     ) -> Result<Response<ResponseBody>, CallerGone> {
+        let version = request.version();
         let mut response = tokio::select! {
             response = self.forwarder.serve(request, peer.ip()) => response,
             () = caller.gone() => return Err(CallerGone),
         };
-        if self.closing.load(Ordering::Acquire) {
+        // HTTP/2 says it in a frame of its own.
+        if version < Version::HTTP_2 && self.closing.load(Ordering::Acquire) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
+    }
+}
+
+/// Looks at the first bytes without taking them.
+async fn begins_as_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut first).await?;
+        if length == first.len() || first[..length] != PREFACE[..length] || length == 0 {
+            return Ok(first[..length] == *PREFACE);
+        }
+        // Less than a method's name: the rest follows, or the time runs out.
+        sleep(Duration::from_millis(1)).await;
     }
 }

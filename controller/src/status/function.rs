@@ -2,7 +2,11 @@
 //! and `Stalled` only while they are True.
 
 use jiff::Timestamp;
-use lambent_api::{ConditionType, Conditions, FunctionStatus, Reason, meta::LABEL_FUNCTION};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use lambent_api::{
+    ConditionType, Conditions, FunctionStatus, Reason,
+    meta::{ANNOTATION_REDEPLOY, LABEL_FUNCTION},
+};
 
 use super::Counts;
 
@@ -19,6 +23,10 @@ pub(crate) enum Progress {
     Starting,
     /// Its Revision can't start.
     Failing(Reason),
+    /// So many of the instances that the load needs answer; then it serves.
+    RollingOut { ready: u32, need: u32 },
+    /// It was not ready at `rollout.deadline`, with what was wrong, if that is known.
+    GivenUp(Option<Reason>),
     /// Its Revision serves.
     Serving,
 }
@@ -54,6 +62,8 @@ pub(crate) struct View<'a> {
     pub(crate) image: Image,
     /// Its instances.
     pub(crate) counts: Counts,
+    /// Whether the rollout begins anew.
+    pub(crate) restarted: bool,
 }
 
 /// The status that follows from the old one.
@@ -72,6 +82,7 @@ pub(crate) fn status(old: &FunctionStatus, view: View<'_>, now: Timestamp) -> Fu
         conditions.put(ConditionType::ImageResolved, resolved, &reason, view.generation, now);
     }
     FunctionStatus {
+        rollout_since: rollout_since(old, &view, now),
         conditions,
         observed_generation: view.generation,
         url: Some(view.url),
@@ -83,20 +94,29 @@ pub(crate) fn status(old: &FunctionStatus, view: View<'_>, now: Timestamp) -> Fu
     }
 }
 
+/// Since when the latest Revision is to take the place of the one that serves.
+fn rollout_since(old: &FunctionStatus, view: &View<'_>, now: Timestamp) -> Option<Time> {
+    let goes_on = old.latest_revision == view.latest && !view.restarted;
+    let begun = old.rollout_since.clone().filter(|_| goes_on).unwrap_or(Time(now));
+    (view.serving.is_some() && view.latest.is_some() && view.serving != view.latest).then_some(begun)
+}
+
 /// | progress               | Ready | Reconciling | Stalled | reason              |
 /// | ---------------------- | ----- | ----------- | ------- | ------------------- |
 /// | Serving                | True  |             |         | Serving             |
 /// | Resolving              | False | True        |         | Resolving           |
 /// | Starting               | False | True        |         | Starting            |
+/// | RollingOut             | False | True        |         | RollingOut          |
 /// | NoImage: unreachable   | False | True        |         | RegistryUnreachable |
 /// | NoImage: anything else | False |             | True    | ImageNotFound, ..   |
 /// | Failing                | False |             | True    | the instance's own  |
+/// | GivenUp                | False |             | True    | RolloutDeadlineExceeded |
 /// | Invalid                | False |             | True    | InvalidSpec         |
 fn is_stuck(progress: &Progress) -> bool {
     match progress {
-        Progress::Invalid(_) | Progress::Failing(_) => true,
+        Progress::Invalid(_) | Progress::Failing(_) | Progress::GivenUp(_) => true,
         Progress::NoImage(reason) => !is_transient(reason),
-        Progress::Resolving | Progress::Starting | Progress::Serving => false,
+        Progress::Resolving | Progress::Starting | Progress::RollingOut { .. } | Progress::Serving => false,
     }
 }
 
@@ -117,10 +137,22 @@ fn reason(view: &View<'_>) -> Reason {
         Progress::NoImage(reason) => (reason.reason.as_str(), reason.message.clone()),
         Progress::Starting => ("Starting", format!("{latest} has not answered yet")),
         Progress::Failing(reason) => (reason.reason.as_str(), format!("{latest} can't start: {}", reason.message)),
+        Progress::RollingOut { ready, need } => {
+            ("RollingOut", format!("{ready} of {need} instances of {latest} answer"))
+        }
+        Progress::GivenUp(reason) => ("RolloutDeadlineExceeded", given_up(latest, reason.as_ref())),
     };
     // Whoever reads that the new one fails wants to know whether callers notice.
     let other = view.serving.as_ref().filter(|serving| Some(*serving) != view.latest.as_ref());
     Reason::new(reason, other.map_or_else(|| words.clone(), |other| format!("{words}; {other} still serves")))
+}
+
+fn given_up(latest: &str, reason: Option<&Reason>) -> String {
+    let why = reason.map_or_else(String::new, |reason| format!(" ({}: {})", reason.reason, reason.message));
+    format!(
+        "{latest} was not ready within rollout.deadline{why} and is not tried any more; change the spec, or the \
+         annotation {ANNOTATION_REDEPLOY} to try it again"
+    )
 }
 
 /// What was found out at the registry is told once and then known only from the old condition, as

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use lambent_api::{FunctionKey, InstanceRef};
+use lambent_api::{FunctionKey, InstanceRef, Protocol};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -71,6 +71,8 @@ pub struct Granted {
     pub uid: String,
     pub revision: String,
     pub address: SocketAddr,
+    #[serde(default)]
+    pub protocol: Protocol,
     pub seen: f64,
     pub addressed: Option<f64>,
     pub answered: Option<f64>,
@@ -86,6 +88,7 @@ impl Granted {
             uid: grant.instance.uid.clone(),
             revision: grant.revision.to_string(),
             address: grant.target.address()?,
+            protocol: grant.target.protocol(),
             seen: age(grant.started.seen),
             addressed: grant.started.addressed.map(age),
             answered: grant.started.answered.map(age),

@@ -8,13 +8,16 @@ use crate::member::{Member, Use};
 
 impl<W> Pool<W> {
     /// Stops using all but `keep` instances of a Revision, only idle ones, and names them. Named
-    /// ones that nobody has stopped yet are named again, so that a lost answer costs nothing.
+    /// ones that nobody has stopped yet are named again, so that a lost answer costs nothing. While
+    /// another Revision takes its place, that one's instances count, and are not named.
     pub fn retire(&mut self, revision: &str, keep: u32, now: Instant) -> Retired {
-        let mut mine: Vec<&mut Member> =
-            self.members.iter_mut().filter(|m| *m.revision == *revision && m.usage != Use::Stopping).collect();
-        let waiting = !self.queue.is_empty() && self.serving.as_ref().is_some_and(|s| *s.revision == *revision);
-        let surplus = if waiting { 0 } else { mine.len().saturating_sub(keep as usize) };
-        let all = mine.len();
+        let serves = self.serving.as_ref().filter(|s| *s.revision == *revision);
+        let counts = |m: &Member| serves.map_or(*m.revision == *revision, |s| s.includes(&m.revision));
+        let all = self.members.iter().filter(|m| counts(m) && m.usage != Use::Stopping).count();
+        let waiting = !self.queue.is_empty() && serves.is_some();
+        let surplus = if waiting { 0 } else { all.saturating_sub(keep as usize) };
+        let of_it = |m: &&mut Member| *m.revision == *revision && m.usage != Use::Stopping;
+        let mut mine: Vec<&mut Member> = self.members.iter_mut().filter(of_it).collect();
         mine.sort_by_key(|m| (!matches!(m.usage, Use::Retired(_)), m.usage == Use::Ready, m.last_used));
         let idle = mine.into_iter().filter(|m| m.in_flight == 0).take(surplus);
         let named = idle.map(|member| {

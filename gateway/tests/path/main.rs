@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod http2;
 #[allow(unreachable_pub)]
 #[path = "../support/mod.rs"]
 mod support;

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use lambent_api::{FunctionKey, FunctionSpec, InstanceRef, Reason, RevisionKey, Settings};
+use lambent_api::{FunctionKey, FunctionSpec, InstanceRef, Protocol, Reason, RevisionKey, Settings};
 use lambent_fleet::{Event as FleetEvent, Instance, Phase};
 use lambent_gateway::{
     directory::{Applier, Change, Directory, FunctionView, RevisionView},
@@ -193,13 +193,27 @@ impl World {
         let spec: FunctionSpec = serde_json::from_value(spec).unwrap();
         let (key, revision) = (FunctionKey::new("shop", name), format!("{name}-1"));
         let settings = Some(Arc::new(Settings::try_from(&spec).unwrap()));
-        self.change(Change::Function(FunctionView { key, settings, revision: Some(revision), stalled: None })).await;
+        self.change(Change::Function(FunctionView {
+            key,
+            settings,
+            revision: Some(revision),
+            next: None,
+            stalled: None,
+        }))
+        .await;
         self.revision(name, None).await;
     }
 
     pub async fn revision(&mut self, function: &str, not_startable: Option<Reason>) {
         let key = RevisionKey::new("shop", format!("{function}-1"));
-        self.change(Change::Revision(RevisionView { key, wanted: 1, not_startable })).await;
+        self.change(Change::Revision(RevisionView {
+            key,
+            wanted: 1,
+            proven: true,
+            protocol: Protocol::Http1,
+            not_startable,
+        }))
+        .await;
     }
 
     /// An instance of a Function that takes `time` for each request and counts them.

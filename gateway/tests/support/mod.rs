@@ -16,12 +16,12 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
-    client::conn::http1,
+    client::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
-use lambent_api::{FunctionKey, FunctionSpec, InstanceRef, Reason, RevisionKey, Settings};
+use lambent_api::{FunctionKey, FunctionSpec, InstanceRef, Protocol, Reason, RevisionKey, Settings};
 use lambent_fleet::{Event, Instance, Phase};
 use lambent_gateway::{
     directory::{Applier, Change, Directory, FunctionView, RevisionView},
@@ -57,6 +57,7 @@ pub struct Gateway {
     pub served: JoinHandle<()>,
     applier: Applier,
     instances: u32,
+    protocol: Protocol,
 }
 
 struct CountRaises(Arc<AtomicU32>);
@@ -70,6 +71,10 @@ impl Raise for CountRaises {
 
 impl Gateway {
     pub async fn start(spec: serde_json::Value) -> Self {
+        Self::start_with(spec, Protocol::Http1).await
+    }
+
+    pub async fn start_with(spec: serde_json::Value, protocol: Protocol) -> Self {
         let (news, receiver) = mpsc::unbounded_channel();
         let raised = Arc::new(AtomicU32::new(0));
         let hub = Arc::new(Hub::new(news, Box::new(CountRaises(raised.clone()))));
@@ -82,7 +87,8 @@ impl Gateway {
         let forwarder = Arc::new(Forwarder { directory: directory.clone(), domain: Some("fn.example".into()) });
         let drain = Drain { delay: Duration::from_millis(50), grace: Duration::from_secs(20) };
         let served = tokio::spawn(server::run(listener, forwarder, drain, shutdown.clone()));
-        let mut gateway = Self { address, directory, news: receiver, raised, shutdown, served, applier, instances: 0 };
+        let mut gateway =
+            Self { address, directory, news: receiver, raised, shutdown, served, applier, instances: 0, protocol };
         gateway.apply_function(spec, None);
         gateway.apply_revision(0, None);
         gateway
@@ -95,6 +101,7 @@ impl Gateway {
             key: FunctionKey::new("shop", "hello"),
             settings: Some(Arc::new(Settings::try_from(&spec).unwrap())),
             revision: Some("hello-1".into()),
+            next: None,
             stalled,
         }));
     }
@@ -104,8 +111,8 @@ impl Gateway {
     }
 
     pub fn apply_revision(&mut self, wanted: u32, not_startable: Option<Reason>) {
-        let key = RevisionKey::new("shop", "hello-1");
-        self.applier.apply(Change::Revision(RevisionView { key, wanted, not_startable }));
+        let (key, protocol) = (RevisionKey::new("shop", "hello-1"), self.protocol);
+        self.applier.apply(Change::Revision(RevisionView { key, wanted, proven: true, protocol, not_startable }));
     }
 
     /// An instance that answers with `handler`.
@@ -213,6 +220,35 @@ where
         }
     });
     address
+}
+
+/// An instance that speaks HTTP/2 without TLS.
+pub async fn serve_http2<F>(handler: impl Fn(Request<Incoming>) -> F + Clone + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let handler = handler.clone();
+            let service = service_fn(move |request| {
+                let answer = handler(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    address
+}
+
+/// A connection that speaks HTTP/2 without TLS.
+pub async fn connect_http2(address: SocketAddr) -> http2::SendRequest<Body> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
 }
 
 /// Waits for a condition, at most 10 s.

@@ -13,8 +13,10 @@ async fn each_part_tells_that_it_lives_and_is_ready() {
     with_temp_ns(async |cx: Context| {
         let system = System::new(&cx);
         for component in COMPONENTS {
-            for path in ["/healthz", "/readyz"] {
-                system.admin(component, path).await.unwrap_or_else(|error| panic!("{component}{path}: {error:#}"));
+            for pod in system.running(component).await.expect("pods") {
+                for path in ["/healthz", "/readyz"] {
+                    system.admin(&pod, path).await.unwrap_or_else(|error| panic!("{pod}{path}: {error:#}"));
+                }
             }
         }
     })
@@ -27,7 +29,9 @@ async fn each_part_explains_all_that_it_counts() {
         let hello = cx.deploy("hello", json!({"image": cx.image("hello")})).await;
         hello.call("/").await.expect(200);
         for component in COMPONENTS {
-            let text = System::new(&cx).admin(component, "/metrics").await.expect("metrics");
+            let system = System::new(&cx);
+            let pod = system.pod(component).await.expect("a pod");
+            let text = system.admin(&pod, "/metrics").await.expect("metrics");
             assert!(text.contains("lambent_"), "{component} counts nothing of ours: {text}");
             for line in text.lines().filter(|line| line.starts_with("# HELP")) {
                 assert!(line.split_whitespace().count() > 3, "{component}: {line}");
@@ -88,9 +92,12 @@ async fn what_is_counted_of_a_function_goes_with_it() {
         hello.await_removed().await;
         for component in COMPONENTS {
             await_condition(format!("{component} to forget it"), async || {
-                let text = System::new(&cx).admin(component, "/metrics").await?;
-                let line = text.lines().find(|line| line.contains(&cx.namespace));
-                ensure!(line.is_none(), "{line:?}");
+                let system = System::new(&cx);
+                for pod in system.running(component).await? {
+                    let text = system.admin(&pod, "/metrics").await?;
+                    let line = text.lines().find(|line| line.contains(&cx.namespace));
+                    ensure!(line.is_none(), "{pod}: {line:?}");
+                }
                 Ok(())
             })
             .await;

@@ -10,6 +10,7 @@ fn view(progress: Progress) -> View<'static> {
         progress,
         image: Image::Unknown,
         counts: Counts { ready: 2, failing: 1, stopping: 4, ..Counts::default() },
+        restarted: false,
     }
 }
 
@@ -30,7 +31,7 @@ fn conditions_follow_the_table() {
     let missing = Reason::new("ImageNotFound", "no such tag");
     let unreachable = Reason::new("RegistryUnreachable", "timed out");
     type Row<'a> = (Progress, &'a [(&'a str, &'a str, &'a str)]);
-    let rows: [Row<'_>; 7] = [
+    let rows: [Row<'_>; 9] = [
         (Progress::Serving, &[("Ready", "True", "Serving")]),
         (Progress::Resolving, &[("Ready", "False", "Resolving"), ("Reconciling", "True", "Resolving")]),
         (Progress::Starting, &[("Ready", "False", "Starting"), ("Reconciling", "True", "Starting")]),
@@ -40,6 +41,14 @@ fn conditions_follow_the_table() {
         ),
         (Progress::NoImage(missing), &[("Ready", "False", "ImageNotFound"), ("Stalled", "True", "ImageNotFound")]),
         (Progress::Failing(why()), &[("Ready", "False", "CrashLoopBackOff"), ("Stalled", "True", "CrashLoopBackOff")]),
+        (
+            Progress::RollingOut { ready: 2, need: 8 },
+            &[("Ready", "False", "RollingOut"), ("Reconciling", "True", "RollingOut")],
+        ),
+        (
+            Progress::GivenUp(Some(why())),
+            &[("Ready", "False", "RolloutDeadlineExceeded"), ("Stalled", "True", "RolloutDeadlineExceeded")],
+        ),
         (
             Progress::Invalid("scale.min is 3".into()),
             &[("Ready", "False", "InvalidSpec"), ("Stalled", "True", "InvalidSpec")],
@@ -105,4 +114,16 @@ fn numbers_alone_are_not_words() {
     let other = FunctionStatus { instances: 9, ready: 9, ..one.clone() };
     assert!(same_words(&one, &other));
     assert!(!same_words(&one, &told(view(Progress::Starting))));
+}
+
+#[test]
+fn a_rollout_has_one_beginning_and_ends_with_serving() {
+    let at = |seconds| Timestamp::from_second(seconds).unwrap();
+    let rolling = || View { serving: Some("hello-old".into()), ..view(Progress::Starting) };
+    let begun = status(&FunctionStatus::default(), rolling(), at(1));
+    assert_eq!(begun.rollout_since, Some(Time(at(1))));
+    assert_eq!(status(&begun, rolling(), at(9)).rollout_since, Some(Time(at(1))));
+    let again = View { restarted: true, ..rolling() };
+    assert_eq!(status(&begun, again, at(9)).rollout_since, Some(Time(at(9))));
+    assert_eq!(status(&begun, view(Progress::Serving), at(9)).rollout_since, None);
 }
