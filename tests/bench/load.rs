@@ -238,11 +238,17 @@ impl Loop {
     }
 
     /// Sends no more, waits for the answers, and gives all calls in the order in which they were due.
-    pub async fn end(self) -> anyhow::Result<Vec<Call>> {
+    pub async fn end(mut self) -> anyhow::Result<Vec<Call>> {
         self.stop.store(true, Ordering::Release);
-        let mut calls = self.calls.await.context("the load generator broke")??;
+        let mut calls = (&mut self.calls).await.context("the load generator broke")??;
         calls.sort_by(|a, b| a.due.total_cmp(&b.due));
         Ok(calls)
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
     }
 }
 

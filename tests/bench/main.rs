@@ -48,7 +48,7 @@ struct Args {
     #[arg(long, env = "ONLY", value_delimiter = ',', value_name = "PART")]
     only: Vec<String>,
     /// A few short slices, to try it out; docs/benchmarks.md stays as it is
-    #[arg(long, env = "QUICK")]
+    #[arg(long, env = "QUICK", value_parser = clap::builder::FalseyValueParser::new())]
     quick: bool,
     /// How long the overload lasts
     #[arg(long, env = "OVERLOAD_SECONDS", default_value_t = 60, value_name = "SECONDS")]

@@ -102,7 +102,7 @@ mod tests {
     fn a_bound_is_for_the_ratio_where_there_is_one() {
         let row = Row::new("a", "ms", Estimate::exact(10.0)).wanted(Wanted::AtMost(1.2));
         assert_eq!(row.is_met(), Some(false));
-        assert_eq!(row.clone().ratio("raw", Estimate::exact(1.1)).is_met(), Some(true));
+        assert_eq!(row.ratio("raw", Estimate::exact(1.1)).is_met(), Some(true));
         assert_eq!(Row::new("a", "ms", Estimate::exact(1.0)).is_met(), None);
     }
 }

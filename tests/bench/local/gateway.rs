@@ -55,13 +55,22 @@ impl Gateway {
             Ok(())
         })
         .await;
+        let gateway = Self { process, _api: api };
         if scene.functions > 0 && scene.backend.is_some() {
-            // Its instances have been connected to by the time that the last one answers.
-            let public = lambent_tests::Gateway::new(&format!("http://{public}"));
-            let path = format!("/fn/bench/hello-{}/", scene.functions - 1);
-            public.try_send(Request::get(&path)).await?.expect(200);
+            gateway.answers_for(scene.functions - 1).await;
         }
-        Ok(Self { process, _api: api })
+        Ok(gateway)
+    }
+
+    /// Waits until the last Function of the list is called through it.
+    async fn answers_for(&self, number: usize) {
+        let public = lambent_tests::Gateway::new(&format!("http://{}", self.address()));
+        await_condition("the last Function to answer", async || {
+            let answer = public.try_send(Request::get(&format!("/fn/bench/hello-{number}/"))).await?;
+            ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
+            Ok(())
+        })
+        .await;
     }
 
     /// As a way to the backend.

@@ -1,6 +1,14 @@
 //! The parts of the scoreboard. Each is one function from a [`Plan`] to rows.
 
+mod burst;
+mod cold;
+mod crowd;
+mod footprint;
+mod hop;
 mod memory;
+mod overload;
+mod raw;
+mod rollout;
 mod shape;
 mod stream;
 mod warm;
@@ -46,7 +54,7 @@ pub struct Part {
 }
 
 /// All parts, in the order in which they run.
-pub const PARTS: [Part; 3] = [
+pub const PARTS: [Part; 9] = [
     Part {
         name: "warm",
         about: "a request through the gateway on loopback, against direct, nginx and Go's ReverseProxy",
@@ -64,6 +72,48 @@ pub const PARTS: [Part; 3] = [
         about: "the gateway's memory with 1,000 Functions",
         minutes: 1,
         run: |plan| Box::pin(memory::run(plan)),
+    },
+    Part {
+        name: "hop",
+        about: "a request through the installed gateway, against the same pod called directly",
+        minutes: 2,
+        run: |plan| Box::pin(hop::run(plan)),
+    },
+    Part {
+        name: "cold",
+        about: "a cold start, against a raw pod and a pod behind a Service",
+        minutes: 6,
+        run: |plan| Box::pin(cold::run(plan)),
+    },
+    Part {
+        name: "crowd",
+        about: "20 requests at once on one sleeping Function, and 20 sleeping Functions at once, against raw pods",
+        minutes: 6,
+        run: |plan| Box::pin(crowd::run(plan)),
+    },
+    Part {
+        name: "burst",
+        about: "100 requests at once from zero, against the best fixed number of pods",
+        minutes: 15,
+        run: |plan| Box::pin(burst::run(plan)),
+    },
+    Part {
+        name: "overload",
+        about: "five times more than capacity: goodput, refusals, a neighbour, memory, and the time after",
+        minutes: 3,
+        run: |plan| Box::pin(overload::run(plan)),
+    },
+    Part {
+        name: "change",
+        about: "failed requests in rollouts and scale-downs at 200 requests/s; idle memory and API writes",
+        minutes: 6,
+        run: |plan| {
+            Box::pin(async {
+                let mut rows = rollout::run(plan.clone()).await?;
+                rows.extend(footprint::run(plan).await?);
+                Ok(rows)
+            })
+        },
     },
 ];
 

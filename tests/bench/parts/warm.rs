@@ -66,7 +66,7 @@ fn key(what: &str, connections: usize, name: &str) -> String {
     format!("{what} {connections} {name}")
 }
 
-fn rows(columns: &Columns, names: &[&str]) -> Rows {
+pub(super) fn rows(columns: &Columns, names: &[&str]) -> Rows {
     let mut rows = Vec::new();
     for connections in CONNECTIONS {
         let words = in_words(connections);
