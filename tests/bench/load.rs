@@ -237,9 +237,14 @@ impl Loop {
         self.started.elapsed().as_secs_f64()
     }
 
+    /// Sends no more.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
     /// Sends no more, waits for the answers, and gives all calls in the order in which they were due.
     pub async fn end(mut self) -> anyhow::Result<Vec<Call>> {
-        self.stop.store(true, Ordering::Release);
+        self.stop();
         let mut calls = (&mut self.calls).await.context("the load generator broke")??;
         calls.sort_by(|a, b| a.due.total_cmp(&b.due));
         Ok(calls)
@@ -248,7 +253,7 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        self.stop();
     }
 }
 

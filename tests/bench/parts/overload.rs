@@ -74,11 +74,11 @@ async fn observe(target: &Target, next_door: &Target, gateways: &[u32], length: 
     let overload = Loop::start(target, Open { rate, connections: 4000, patience: PATIENCE });
     let memory = most_memory(gateways, length).await;
     let looked_from = neighbour.now();
-    let calls = overload.end();
+    overload.stop();
     let look = Loop::start(target, LOOK);
     sleep(Duration::from_secs(5)).await;
     let recovery = recovery(&look.end().await?)?;
-    let calls = calls.await?;
+    let calls = overload.end().await?;
     let mut neighbour = neighbour.end().await?;
     neighbour.retain(|call| call.due < looked_from);
     progress::say("capacity again");

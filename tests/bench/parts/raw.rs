@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    pin::pin,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -10,7 +11,8 @@ use futures::{StreamExt, future::join_all};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, LogParams, PostParams, WatchEvent, WatchParams},
+    api::{DeleteParams, ListParams, LogParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
 };
 use lambent_tests::{Context, Gateway, Request, wait::await_condition_for};
 use serde_json::{Value, json};
@@ -67,13 +69,15 @@ fn as_kubectl_runs_it(name: &str, image: &str) -> Value {
 /// Starts a bare pod and calls it at its own address as soon as the API tells that.
 pub async fn pod(cx: &Context, name: &str, image: &str, path: &str) -> anyhow::Result<Stages> {
     let pods: Api<Pod> = cx.api();
-    let watch = WatchParams::default().fields(&format!("metadata.name={name}"));
-    let mut events = pods.watch(&watch, "0").await?.boxed();
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut events = pin!(watcher::watcher(pods.clone(), config).default_backoff());
+    // Lists first, so that nothing is missed of what comes after it.
+    while !matches!(events.next().await, Some(Ok(watcher::Event::InitDone)) | None) {}
     let (begun, clock) = (Instant::now(), SystemTime::now());
     pods.create(&PostParams::default(), &serde_json::from_value(bare(name, image))?).await?;
     let address = timeout(LIMIT, async {
         while let Some(event) = events.next().await {
-            if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event?
+            if let Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) = event
                 && let Some(ip) = pod.status.and_then(|status| status.pod_ip)
             {
                 return Ok(SocketAddr::new(ip.parse()?, PORT));
