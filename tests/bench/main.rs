@@ -40,7 +40,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 ///
 /// Some parts run on loopback alone, others on the cluster that LAMBENT_TEST_KUBECONFIG, REGISTRY and
 /// GATEWAY name; `make bench` brings up the test cluster and sets them. Leave the machine alone
-/// meanwhile: the report says how busy it was before.
+/// meanwhile: the report says how busy it was before. The gateway on loopback has this environment,
+/// so that a setting can be tried: TOKIO_WORKER_THREADS=1, LAMBENT_LOG_LEVEL=info,access=off.
 #[derive(Debug, Parser)]
 #[command(max_term_width = 100, after_help = parts_in_words())]
 struct Args {
@@ -93,7 +94,11 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn measure(args: Args) -> anyhow::Result<bool> {
-    LocalSet::new().run_until(measure_all(args)).await
+    // Dropping what runs ends the processes that it started.
+    tokio::select! {
+        outcome = LocalSet::new().run_until(measure_all(args)) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
+    }
 }
 
 /// Whether all parts could be measured.
@@ -128,7 +133,8 @@ async fn measure_all(args: Args) -> anyhow::Result<bool> {
             }
         }
     }
-    let rows: Vec<Row> = sections.values().flat_map(|section| section.rows.clone()).collect();
+    let measured = PARTS.iter().filter_map(|part| sections.get(part.name));
+    let rows: Vec<Row> = measured.flat_map(|section| section.rows.clone()).collect();
     print!("{}", report::table(&rows));
     if !plan.quick {
         report::write_document(&checkout("docs/benchmarks.md"), &sections)?;

@@ -23,6 +23,8 @@ use crate::{Cluster, dump};
 
 /// No test takes this long unless something hangs.
 const LIMIT: Duration = Duration::from_secs(240);
+/// On namespaces of tests and benchmarks.
+pub const LABEL_TEST: &str = "lambent.dev/e2e";
 /// Held for reading by tests that only need their namespace, for writing by those that restart
 /// parts that all share.
 static PARTS: RwLock<()> = RwLock::const_new(());
@@ -112,7 +114,7 @@ impl Context {
     async fn create_namespace(&self) {
         let namespace = serde_json::from_value(json!({"metadata": {
             "name": self.namespace,
-            "labels": {"lambent.dev/e2e": "true", "pod-security.kubernetes.io/enforce": "restricted"},
+            "labels": {LABEL_TEST: "true", "pod-security.kubernetes.io/enforce": "restricted"},
         }}));
         let created = self.namespaces().create(&PostParams::default(), &namespace.expect("a namespace")).await;
         created.expect("a namespace for the test");

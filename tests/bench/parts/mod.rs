@@ -16,7 +16,16 @@ mod warm;
 use std::{path::PathBuf, time::Duration};
 
 use futures::future::LocalBoxFuture;
-use lambent_tests::{Context, context::in_namespace};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
+use lambent_tests::{
+    Cluster, Context,
+    context::{LABEL_TEST, in_namespace},
+    wait::await_condition_for,
+};
 
 use crate::row::Row;
 
@@ -119,7 +128,28 @@ pub const PARTS: [Part; 9] = [
 
 /// A namespace of a part's own on the cluster.
 async fn on_cluster<F: Future<Output = Rows>>(part: &str, work: impl FnOnce(Context) -> F) -> Rows {
+    remove_leftovers().await?;
     in_namespace(&format!("bench-{part}"), HANGS, work).await
+}
+
+/// Namespaces of a run that was killed: what is left in them would go on taking the machine's time.
+async fn remove_leftovers() -> anyhow::Result<()> {
+    let namespaces: Api<Namespace> = Api::all(Cluster::from_env().await.client);
+    let ours = ListParams::default().labels(LABEL_TEST);
+    for name in namespaces.list_metadata(&ours).await?.items.into_iter().filter_map(|n| n.metadata.name) {
+        if name.starts_with("bench-") {
+            namespaces.delete(&name, &DeleteParams::background()).await?;
+        }
+    }
+    await_condition_for(Duration::from_secs(180), "former namespaces to be gone", async || {
+        let left = namespaces.list_metadata(&ours).await?.items;
+        let left = left.iter().filter(|n| n.metadata.name.as_ref().is_some_and(|name| name.starts_with("bench-")));
+        let count = left.count();
+        anyhow::ensure!(count == 0, "{count}");
+        Ok(())
+    })
+    .await;
+    Ok(())
 }
 
 /// No part takes this long unless something hangs.
