@@ -94,9 +94,10 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn measure(args: Args) -> anyhow::Result<bool> {
+    let tasks = LocalSet::new();
     // Dropping what runs ends the processes that it started.
     tokio::select! {
-        outcome = LocalSet::new().run_until(measure_all(args)) => outcome,
+        outcome = tasks.run_until(measure_all(args)) => outcome,
         _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
     }
 }
