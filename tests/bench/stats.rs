@@ -91,14 +91,14 @@ fn ranks(n: usize, p: f64) -> (usize, usize) {
     for k in 0..n {
         cumulated += binomial(n, k, p);
         if cumulated <= TAIL {
-            low = k + 1;
+            low = k;
         }
         if cumulated >= 1.0 - TAIL {
             high = k;
             break;
         }
     }
-    (low.min(n - 1), high)
+    (low, high)
 }
 
 fn binomial(n: usize, k: usize, p: f64) -> f64 {
