@@ -1,5 +1,6 @@
 //! Conditions and their reasons: one spelling for the API, the logs and the metrics.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use jiff::Timestamp;
@@ -27,7 +28,7 @@ impl fmt::Display for ConditionType {
 }
 
 /// A reason with its words, as in a condition, an Event and an answer to a caller.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// CamelCase, for programs.
     pub reason: String,

@@ -31,7 +31,7 @@ pub trait Writer: Send + Sync + 'static {
 
 /// Asks the gateways to stop using instances.
 pub trait Retirer: Send + Sync + 'static {
-    /// What all of them have stopped using; none if one could not be asked. Bounded in time.
+    /// What the Function's owner has stopped using; none if it could not be asked. Bounded in time.
     fn retire(&self, order: &Retire) -> impl Future<Output = Option<Retired>> + Send;
 }
 

@@ -120,7 +120,7 @@ async fn pass_on(
     }
 }
 
-/// Asks every gateway, and stops only what all of them agree upon.
+/// Asks the gateway that owns the Function: the others say that they do not.
 struct LinkRetirer {
     token: PathBuf,
     gateways: Arc<Mutex<BTreeSet<SocketAddr>>>,
@@ -129,16 +129,11 @@ struct LinkRetirer {
 impl Retirer for LinkRetirer {
     async fn retire(&self, order: &Retire) -> Option<Retired> {
         let gateways: Vec<SocketAddr> = self.gateways.lock().iter().copied().collect();
-        let mut answers = Vec::with_capacity(gateways.len());
-        for gateway in gateways {
-            match client::retire(gateway, &self.token, order).await {
-                Ok(answer) => answers.push(answer),
-                Err(error) => {
-                    debug!(%gateway, %error, "a gateway could not be asked to retire instances");
-                    return None;
-                }
-            }
+        let answers = gateways.iter().map(|gateway| client::retire(*gateway, &self.token, order));
+        let answers = futures::future::join_all(answers).await;
+        for (gateway, error) in gateways.iter().zip(&answers).filter_map(|(g, a)| Some((g, a.as_ref().err()?))) {
+            debug!(%gateway, %error, "a gateway did not retire instances");
         }
-        Some(order::agreed(answers))
+        answers.into_iter().flatten().next()
     }
 }

@@ -1,6 +1,6 @@
 //! What the autoscaler wants done, and why.
 
-use lambent_api::{FunctionKey, InstanceRef, RevisionKey, signal::Retired};
+use lambent_api::{FunctionKey, InstanceRef, RevisionKey};
 use serde::Serialize;
 
 /// Why a count is changed. The variants are the words in logs and metrics.
@@ -74,37 +74,4 @@ pub enum Order {
         /// How many stay in use.
         keep: u32,
     },
-}
-
-/// What may be stopped when several gateways were asked: what all of those name that know any
-/// instance. One that knows none has nothing to say.
-pub fn agreed(answers: Vec<Retired>) -> Retired {
-    let mut knowing = answers.into_iter().filter(|answer| answer.left > 0 || !answer.instances.is_empty());
-    let Some(mut agreed) = knowing.next() else { return Retired::default() };
-    for answer in knowing {
-        let known = |r: &Retired| r.left.saturating_add(u32::try_from(r.instances.len()).unwrap_or(u32::MAX));
-        let all = known(&agreed).max(known(&answer));
-        agreed.instances.retain(|instance| answer.instances.contains(instance));
-        agreed.left = all.saturating_sub(u32::try_from(agreed.instances.len()).unwrap_or(u32::MAX));
-    }
-    agreed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(names: &[&str], left: u32) -> Retired {
-        let instances = names.iter().map(|n| InstanceRef { name: (*n).into(), uid: (*n).into() }).collect();
-        Retired { instances, left }
-    }
-
-    #[test]
-    fn only_what_every_gateway_that_knows_it_has_stopped_using_is_stopped() {
-        assert_eq!(agreed(vec![]), answer(&[], 0));
-        assert_eq!(agreed(vec![answer(&["a"], 2)]), answer(&["a"], 2));
-        assert_eq!(agreed(vec![answer(&[], 0), answer(&["a"], 2)]), answer(&["a"], 2));
-        assert_eq!(agreed(vec![answer(&["a", "b"], 1), answer(&["b", "c"], 1)]), answer(&["b"], 2));
-        assert_eq!(agreed(vec![answer(&["a"], 0), answer(&[], 1)]), answer(&[], 1));
-    }
 }

@@ -99,6 +99,15 @@ pub struct GatewayArgs {
     /// A service account that may use the internal port, as system:serviceaccount:<namespace>:<name>; may be repeated
     #[arg(long = "trusted-account", env = "LAMBENT_TRUSTED_ACCOUNTS", value_delimiter = ',', value_name = "ACCOUNT")]
     pub trusted_accounts: Vec<String>,
+    /// This gateway's pod, so that it and other gateways know each other; without it, it is the only one
+    #[arg(long, env = "LAMBENT_POD", requires = "peer_account")]
+    pub pod: Option<String>,
+    /// The service account of all gateways, as system:serviceaccount:<namespace>:<name>
+    #[arg(long, env = "LAMBENT_PEER_ACCOUNT", value_name = "ACCOUNT")]
+    pub peer_account: Option<String>,
+    /// File with a service account token of the audience `lambent-gateway`, for other gateways
+    #[arg(long, env = "LAMBENT_TOKEN_FILE", default_value = "/var/run/secrets/lambent/token")]
+    pub token_file: PathBuf,
     /// When stopping: serve on for so long while the network learns of it
     #[arg(long, env = "LAMBENT_DRAIN_DELAY_SECONDS", default_value = "5", value_parser = seconds)]
     pub drain_delay_seconds: Duration,

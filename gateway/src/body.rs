@@ -19,7 +19,7 @@ use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, timeout_at};
 
-use crate::{access_log::Record, function::Permit};
+use crate::{access_log::Record, permit::Permit};
 
 /// What can go wrong with a body, in whatever layer.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;

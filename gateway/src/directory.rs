@@ -11,9 +11,9 @@ use std::{
 use arc_swap::ArcSwap;
 use lambent_api::{FunctionKey, Reason, RevisionKey, Settings};
 use lambent_fleet::{Event, Instance, Phase, probe};
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle, time::Instant};
 
-use crate::{function::Function, hub::Hub, member::Use, metrics::Metrics, pool::Serving};
+use crate::{function::Function, hub::Hub, member::Use, metrics::Metrics, peers, pool::Serving};
 
 /// What the gateway needs of a Function.
 #[derive(Clone, Debug)]
@@ -108,6 +108,8 @@ pub struct Applier {
     directory: Arc<Directory>,
     hub: Arc<Hub>,
     metrics: Arc<Metrics>,
+    /// Where Functions go whose owner is to be found; without it this gateway is the only one.
+    newcomers: Option<UnboundedSender<peers::Event>>,
     functions: HashMap<FunctionKey, FunctionView>,
     revisions: HashMap<RevisionKey, RevisionView>,
     instances: HashMap<String, Known>,
@@ -134,12 +136,19 @@ impl Drop for Known {
 }
 
 impl Applier {
-    /// An empty one that fills `directory`.
-    pub fn new(directory: Arc<Directory>, hub: Arc<Hub>, metrics: Arc<Metrics>) -> Self {
+    /// An empty one that fills `directory`. With `newcomers` nobody grants a new Function's slots
+    /// before its owner is known.
+    pub fn new(
+        directory: Arc<Directory>,
+        hub: Arc<Hub>,
+        metrics: Arc<Metrics>,
+        newcomers: Option<UnboundedSender<peers::Event>>,
+    ) -> Self {
         Self {
             directory,
             hub,
             metrics,
+            newcomers,
             functions: HashMap::new(),
             revisions: HashMap::new(),
             instances: HashMap::new(),
@@ -183,7 +192,13 @@ impl Applier {
                 let metrics = self.metrics.of(&view.key.namespace, &view.key.name);
                 let function = Arc::new(Function::new(view.key.clone(), settings, metrics, self.hub.clone()));
                 function.set_callable(true);
-                self.directory.insert(function);
+                if let Some(newcomers) = &self.newcomers {
+                    function.await_owner();
+                    self.directory.insert(function.clone());
+                    let _ = newcomers.send(peers::Event::Function(function));
+                } else {
+                    self.directory.insert(function);
+                }
             }
             // Never valid so far: nothing to serve.
             (None, None) => return,
@@ -317,10 +332,15 @@ fn observe(function: &Arc<Function>, instance: &Instance, starting: &AtomicU32) 
             if matches!(instance.phase, Phase::Ended(_)) {
                 return (false, None);
             }
-            pool.add(instance.id.clone(), instance.revision.as_str().into(), now);
+            pool.add(Arc::new(instance.id.clone()), instance.revision.as_str().into(), now);
             starting.fetch_add(1, Ordering::Relaxed);
         }
         let Some(member) = pool.find_mut(&instance.id.uid) else { return (false, None) };
+        if std::mem::take(&mut member.gone) {
+            // Another gateway has used it before our watch showed it.
+            member.usage = Use::Starting;
+            starting.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(address) = instance.address {
             member.target.set_address(address);
             member.started.addressed.get_or_insert(now);

@@ -1,4 +1,4 @@
-//! One Function on the request path: its settings, its pool, and the wait for a permit.
+//! One Function on the request path: its settings, its pool, and what others are told of it.
 
 use std::{
     sync::{
@@ -10,21 +10,32 @@ use std::{
 
 use arc_swap::ArcSwap;
 use lambent_api::{FunctionKey, InstanceRef, Reason, Settings, signal};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
+    sync::{Notify, oneshot},
+    time::Instant,
 };
 
 use crate::{
     hub::Hub,
     metrics::FunctionMetrics,
-    pool::{Admission, Grant, Pool, Serving, Ticket},
+    owner::{Heir, Owner},
+    peers::message::Message,
+    pool::{Grant, MemberId, Pool, Serving},
     refusal::Refusal,
-    target::Target,
 };
 
-type Waiter = oneshot::Sender<Result<Grant, Refusal>>;
+/// Wakes one who waits.
+pub type Waiter = oneshot::Sender<Result<Grant, Turned>>;
+
+/// Why one who waited has no slot.
+#[derive(Debug)]
+pub enum Turned {
+    /// Refused for good.
+    Down(Refusal),
+    /// Another gateway grants the slots.
+    Away,
+}
 
 /// One Function.
 #[derive(Debug)]
@@ -34,7 +45,8 @@ pub struct Function {
     /// Its series.
     pub metrics: FunctionMetrics,
     settings: ArcSwap<Settings>,
-    pool: Mutex<Pool<Waiter>>,
+    state: Mutex<State>,
+    pub(crate) owner_changed: Notify,
     hub: Arc<Hub>,
     /// Whether a message about it is on its way to the autoscaler.
     told: AtomicBool,
@@ -43,34 +55,43 @@ pub struct Function {
     callable: AtomicBool,
 }
 
+/// What changes together.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) pool: Pool<Waiter>,
+    pub(crate) owner: Owner,
+    pub(crate) heir: Option<Heir>,
+}
+
 impl std::fmt::Debug for Pool<Waiter> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool").field("queued", &self.queued()).finish_non_exhaustive()
     }
 }
 
-/// A slot of an instance; given back when dropped.
-#[derive(Debug)]
-pub struct Permit {
-    function: Arc<Function>,
-    /// What was granted.
-    pub grant: Grant,
-    since: Instant,
-}
-
 impl Function {
-    /// A Function without instances.
+    /// A Function without instances whose slots are granted here.
     pub fn new(key: FunctionKey, settings: Arc<Settings>, metrics: FunctionMetrics, hub: Arc<Hub>) -> Self {
+        let state = State { pool: Pool::new(settings.clone()), owner: Owner::Me, heir: None };
         Self {
-            pool: Mutex::new(Pool::new(settings.clone())),
+            state: Mutex::new(state),
             settings: ArcSwap::new(settings),
             key,
             metrics,
             hub,
+            owner_changed: Notify::new(),
             told: AtomicBool::new(false),
             raising: AtomicBool::new(false),
             callable: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// Whether it can be called.
@@ -87,21 +108,22 @@ impl Function {
     /// stopped are used again, and what is drained is said again for who has not heard it.
     pub fn each_second(self: &Arc<Self>) {
         let now = Instant::now();
-        let drained = self.change(|pool| {
-            pool.members().iter().for_each(|m| m.target.prune(now));
-            pool.drained()
+        let drained = self.change_state(|state| {
+            state.pool.members().iter().for_each(|m| m.target.prune(now));
+            if state.owner.is_me() { state.pool.drained() } else { Vec::new() }
         });
         drained.into_iter().for_each(|instance| self.drained(instance));
     }
 
-    /// Stops using all but `keep` instances of a Revision.
-    pub fn retire(&self, revision: &str, keep: u32) -> signal::Retired {
-        self.pool.lock().retire(revision, keep, Instant::now())
+    /// Stops using all but `keep` instances of a Revision; none if that is another gateway's to say.
+    pub fn retire(&self, revision: &str, keep: u32) -> Option<signal::Retired> {
+        let mut state = self.state.lock();
+        state.owner.is_me().then(|| state.pool.retire(revision, keep, Instant::now()))
     }
 
     /// Whether it has neither instances nor requests.
     pub fn is_empty(&self) -> bool {
-        self.pool.lock().is_empty()
+        self.state.lock().pool.is_empty()
     }
 
     /// Its settings now.
@@ -120,87 +142,80 @@ impl Function {
         self.change(|pool| pool.serve(serving, stalled));
     }
 
-    /// A slot, in the order of arrival. Ends with a permit, at `queue.timeout`, or by being dropped,
-    /// which leaves the line.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub async fn acquire(self: &Arc<Self>, arrived: Instant, again: bool) -> Result<Permit, Refusal> {
-        let mut receiver = None;
-        let waiter = || {
-            let (sender, there) = oneshot::channel();
-            receiver = Some(there);
-            sender
-        };
-        let admission = self.pool.lock().admit(waiter, again, Instant::now());
-        let ticket = match admission {
-            Admission::Granted(grant) => return Ok(self.permit(grant)),
-            Admission::Refused(refusal) => return Err(refusal),
-            Admission::Waiting(ticket) => ticket,
-        };
-        let Some(mut receiver) = receiver else { return Err(Refusal::NoRevision) };
-        let _place = Place { function: self, ticket };
-        self.metrics.queued.inc();
-        self.tell();
-        self.raise_if_needed();
-        let limit = self.settings.load().queue_timeout;
-        match timeout_at(arrived + limit, &mut receiver).await {
-            Ok(Ok(outcome)) => outcome.map(|grant| self.permit(grant)),
-            // Never: the sender stays in the line until it is used or this request leaves.
-            Ok(Err(_)) => Err(Refusal::NoRevision),
-            Err(_) => self.last_chance(receiver, limit),
-        }
-    }
-
-    /// A grant may have been sent in the moment in which the time ran out.
-    fn last_chance(
-        self: &Arc<Self>,
-        mut receiver: oneshot::Receiver<Result<Grant, Refusal>>,
-        waited: Duration,
-    ) -> Result<Permit, Refusal> {
-        match receiver.try_recv() {
-            Ok(outcome) => outcome.map(|grant| self.permit(grant)),
-            Err(_) => Err(self.pool.lock().waited_in_vain(waited)),
-        }
-    }
-
-    fn permit(self: &Arc<Self>, grant: Grant) -> Permit {
-        self.metrics.in_flight.inc();
-        Permit { function: self.clone(), grant, since: Instant::now() }
-    }
-
     /// Changes the pool and hands out what has become free.
     pub fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut Pool<Waiter>) -> T) -> T {
+        self.change_state(|state| change(&mut state.pool))
+    }
+
+    pub(crate) fn change_state<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let (result, lost) = {
-            let mut pool = self.pool.lock();
-            let result = change(&mut pool);
-            (result, hand_out(&mut pool))
+            let mut state = self.state.lock();
+            let result = change(&mut state);
+            (result, hand_out(&mut state.pool))
         };
         for (waiter, refusal) in lost {
-            let _ = waiter.send(Err(refusal));
+            let _ = waiter.send(Err(Turned::Down(refusal)));
         }
         self.raise_if_needed();
         result
     }
 
+    /// A request has ended.
+    pub(crate) fn release(self: &Arc<Self>, grant: &Grant, since: Instant) {
+        let now = Instant::now();
+        let drained = self.change_state(|state| {
+            let State { pool, owner, heir } = state;
+            if let Some(heir) = heir.as_ref().filter(|_| grant.is_before(pool.epoch())) {
+                let _ = heir.send(Message::released(&self.key, &grant.instance));
+            }
+            let drained = pool.release(grant, now.duration_since(since), now);
+            drained.filter(|_| owner.is_me())
+        });
+        if let Some(instance) = drained {
+            self.drained(instance);
+        }
+    }
+
+    /// An instance did not accept a connection: whether it does again is found out.
+    pub(crate) fn instance_is_away(self: &Arc<Self>, member: MemberId) {
+        let news = self.state.lock().pool.away(member);
+        if let Some(uid) = news {
+            self.hub.away(self.clone(), uid);
+        }
+    }
+
+    /// An instance does not end a request. Which one, if that is news.
+    pub(crate) fn instance_is_stuck(&self, member: MemberId) -> Option<InstanceRef> {
+        self.state.lock().pool.stuck(member)
+    }
+
+    /// A stopping instance has no request any more.
+    pub fn drained(&self, instance: InstanceRef) {
+        self.hub.drained(signal::Drained { stuck: false, namespace: self.key.namespace.clone(), instance });
+    }
+
     /// Its loads now, by Revision, without taking them from those who listen already.
     pub fn loads(&self) -> Vec<signal::Load> {
-        self.pool.lock().loads(&self.key.namespace, &self.key.name, Instant::now())
+        self.loads_of(&self.state.lock())
     }
 
     /// Its loads for all who listen; peaks start anew.
     pub fn take_loads(&self) -> Vec<signal::Load> {
         self.told.store(false, Ordering::Release);
-        let loads = {
-            let mut pool = self.pool.lock();
-            let loads = pool.loads(&self.key.namespace, &self.key.name, Instant::now());
-            pool.start_peaks_anew();
-            loads
-        };
+        let mut state = self.state.lock();
+        let loads = self.loads_of(&state);
+        state.pool.start_peaks_anew();
+        drop(state);
         let count = |of: fn(&signal::Load) -> u32| i64::from(loads.iter().map(of).sum::<u32>());
         self.metrics.ready.set(count(|l| l.ready));
         self.metrics.starting.set(count(|l| l.starting));
         loads
+    }
+
+    /// None while another gateway grants the slots: it knows all of it.
+    fn loads_of(&self, state: &State) -> Vec<signal::Load> {
+        let FunctionKey { namespace, name } = &self.key;
+        if state.owner.is_me() { state.pool.loads(namespace, name, Instant::now()) } else { Vec::new() }
     }
 
     /// Tells the autoscaler soon how much waits here.
@@ -212,10 +227,10 @@ impl Function {
 
     /// Asks for a first instance while somebody waits and none is wanted. It does so itself, so
     /// that a function wakes also while the autoscaler is away.
-    fn raise_if_needed(self: &Arc<Self>) {
+    pub(crate) fn raise_if_needed(self: &Arc<Self>) {
         let revision = {
-            let pool = self.pool.lock();
-            pool.serving().filter(|_| pool.must_raise()).map(|s| s.revision.clone())
+            let state = self.state.lock();
+            state.pool.serving().filter(|_| state.pool.must_raise()).map(|s| s.revision.clone())
         };
         let Some(revision) = revision else { return };
         if self.raising.swap(true, Ordering::AcqRel) {
@@ -225,7 +240,7 @@ impl Function {
         // Ends when nobody waits any more or the count is seen to be raised.
         tokio::spawn(async move {
             let mut pause = Duration::from_millis(20);
-            while function.pool.lock().must_raise() {
+            while function.state.lock().pool.must_raise() {
                 function.hub.raise(&function.key.namespace, &revision).await;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(2));
@@ -240,67 +255,9 @@ fn hand_out(pool: &mut Pool<Waiter>) -> Vec<(Waiter, Refusal)> {
     let now = Instant::now();
     while let Some((waiter, grant)) = pool.next_grant(now) {
         if let Err(Ok(grant)) = waiter.send(Ok(grant)) {
-            pool.release_unused(grant.member);
+            pool.release_unused(&grant);
         }
     }
     let hopeless = pool.take_hopeless();
     hopeless.map_or_else(Vec::new, |(refusal, waiters)| waiters.into_iter().map(|w| (w, refusal.clone())).collect())
-}
-
-/// A place in the line; left when dropped.
-struct Place<'a> {
-    function: &'a Arc<Function>,
-    ticket: Ticket,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.function.metrics.queued.dec();
-        self.function.pool.lock().cancel(self.ticket);
-    }
-}
-
-impl Permit {
-    /// The instance's connections.
-    pub fn target(&self) -> &Target {
-        &self.grant.target
-    }
-
-    /// The instance did not accept a connection: it is not used until it answers again.
-    pub fn instance_is_away(&self) {
-        let member = self.grant.member;
-        if let Some(uid) = self.function.pool.lock().away(member) {
-            self.function.hub.away(self.function.clone(), uid);
-        }
-    }
-
-    /// The instance does not end its request: nothing new is sent there.
-    pub fn instance_is_stuck(&self) {
-        let function = &self.function;
-        let stuck = function.pool.lock().stuck(self.grant.member);
-        if let Some(instance) = stuck {
-            let namespace = function.key.namespace.clone();
-            function.hub.drained(signal::Drained { stuck: true, namespace, instance });
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let function = &self.function;
-        function.metrics.in_flight.dec();
-        let now = Instant::now();
-        let held = now.duration_since(self.since);
-        let drained = function.change(|pool| pool.release(self.grant.member, held, now));
-        if let Some(instance) = drained {
-            function.drained(instance);
-        }
-    }
-}
-
-impl Function {
-    /// A stopping instance has no request any more.
-    pub fn drained(&self, instance: InstanceRef) {
-        self.hub.drained(signal::Drained { stuck: false, namespace: self.key.namespace.clone(), instance });
-    }
 }

@@ -1,5 +1,6 @@
-//! The internal port: signals for the autoscaler and the controller, and their requests to stop
-//! using instances. Every call shows a service account token that the API server vouches for.
+//! The internal port: signals for the autoscaler and the controller, their requests to stop using
+//! instances, and the other gateways. Every call shows a service account token that the API server
+//! vouches for.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -7,22 +8,37 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, future::BoxFuture, stream};
+use hyper_util::rt::TokioIo;
 use lambent_api::signal::{Retire, Retired};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
-use crate::{directory::Directory, signals::Signals};
+use crate::{
+    directory::Directory,
+    peers::{self, accept::Host},
+    signals::Signals,
+    upgrade,
+};
 
-/// Says whether a caller's token is one of those that may listen and retire.
+/// What a caller of the internal port is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The autoscaler or the controller: may listen and retire.
+    Listener,
+    /// Another gateway: may claim Functions and ask for slots.
+    Peer,
+}
+
+/// Says what the bearer of a token is.
 pub trait Authenticate: Send + Sync {
-    /// Whether the token is good. Bounded in time.
-    fn allows(&self, token: String) -> BoxFuture<'_, bool>;
+    /// The role of the bearer; none if the token is not good for any. Bounded in time.
+    fn role_of(&self, token: String) -> BoxFuture<'_, Option<Role>>;
 }
 
 #[derive(Clone)]
@@ -30,14 +46,21 @@ struct Shared {
     signals: Signals,
     directory: Arc<Directory>,
     authenticate: Arc<dyn Authenticate>,
+    host: Option<Host>,
 }
 
-/// The routes of the internal port.
-pub fn routes(signals: Signals, directory: Arc<Directory>, authenticate: Arc<dyn Authenticate>) -> Router {
-    let shared = Shared { signals, directory, authenticate };
+/// The routes of the internal port; `host` is for the other gateways, where there may be any.
+pub fn routes(
+    signals: Signals,
+    directory: Arc<Directory>,
+    authenticate: Arc<dyn Authenticate>,
+    host: Option<Host>,
+) -> Router {
+    let shared = Shared { signals, directory, authenticate, host };
     Router::new()
         .route("/internal/v1/signals", get(listen))
         .route("/internal/v1/retire", post(retire))
+        .route("/internal/v1/peer", post(peer))
         .layer(middleware::from_fn_with_state(shared.clone(), only_trusted))
         .with_state(shared)
 }
@@ -47,11 +70,30 @@ async fn only_trusted(State(shared): State<Shared>, request: Request, next: Next
     let Some(token) = header.and_then(|h| h.strip_prefix("Bearer ")).map(str::to_owned) else {
         return (StatusCode::UNAUTHORIZED, "a service account token is needed\n").into_response();
     };
-    if shared.authenticate.allows(token).await {
+    let needed = if request.uri().path() == "/internal/v1/peer" { Role::Peer } else { Role::Listener };
+    if shared.authenticate.role_of(token).await == Some(needed) {
         next.run(request).await
     } else {
         (StatusCode::FORBIDDEN, "this service account may not do this\n").into_response()
     }
+}
+
+/// Goes over to the gateways' own protocol.
+async fn peer(State(shared): State<Shared>, mut request: Request) -> Response {
+    let asked = upgrade::wanted(request.headers()).is_some_and(|protocol| protocol == peers::PROTOCOL);
+    let Some(host) = shared.host.filter(|_| asked) else {
+        return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, peers::PROTOCOL)]).into_response();
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    // Ends with the connection.
+    tokio::spawn(async move {
+        if let Ok(stream) = upgraded.await {
+            host.serve(TokioIo::new(stream)).await;
+        }
+    });
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    upgrade::put(response.headers_mut(), HeaderValue::from_static(peers::PROTOCOL));
+    response
 }
 
 async fn listen(State(shared): State<Shared>) -> Response {
@@ -70,8 +112,10 @@ fn follow(receiver: Receiver<Bytes>) -> impl Stream<Item = Bytes> {
     })
 }
 
-async fn retire(State(shared): State<Shared>, Json(order): Json<Retire>) -> Json<Retired> {
+/// 409 where another gateway owns the Function, 404 where nothing is known of it.
+async fn retire(State(shared): State<Shared>, Json(order): Json<Retire>) -> Result<Json<Retired>, StatusCode> {
     let name = order.revision.rsplit_once('-').map_or("", |(function, _)| function);
     let function = shared.directory.any(&order.namespace, name);
-    Json(function.map(|f| f.retire(&order.revision, order.keep)).unwrap_or_default())
+    let function = function.ok_or(StatusCode::NOT_FOUND)?;
+    function.retire(&order.revision, order.keep).map(Json).ok_or(StatusCode::CONFLICT)
 }

@@ -28,7 +28,7 @@ use tracing::{debug, warn};
 use crate::{
     directory::{Change, FunctionView, RevisionView},
     hub::Raise,
-    internal::Authenticate,
+    internal::{Authenticate, Role},
 };
 
 /// A call to the API server that takes longer is given up and made again.
@@ -180,58 +180,62 @@ async fn raise_if(api: &Api<Revision>, revision: &str, mut test: serde_json::Val
 /// Asks the API server whose a token is.
 pub struct Reviewer {
     client: Client,
-    accounts: Vec<String>,
-    reviewed: Mutex<HashMap<[u8; 32], Instant>>,
+    listeners: Vec<String>,
+    peer: Option<String>,
+    reviewed: Mutex<HashMap<[u8; 32], (Role, Instant)>>,
 }
 
 impl Reviewer {
-    /// Lets these accounts in, by their full user names.
-    pub fn new(client: Client, accounts: Vec<String>) -> Self {
-        Self { client, accounts, reviewed: Mutex::default() }
+    /// Lets these accounts in, by their full user names: those that may listen, and the gateways' own.
+    pub fn new(client: Client, listeners: Vec<String>, peer: Option<String>) -> Self {
+        Self { client, listeners, peer, reviewed: Mutex::default() }
     }
 
-    async fn review(&self, token: String) -> Result<bool, kube::Error> {
+    async fn review(&self, token: String) -> Result<Option<Role>, kube::Error> {
         let spec = TokenReviewSpec { token: Some(token), audiences: Some(vec![AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let status = api.create(&PostParams::default(), &review).await?.status.unwrap_or_default();
         let audience = status.audiences.unwrap_or_default().iter().any(|a| a == AUDIENCE);
         let user = status.user.and_then(|u| u.username).unwrap_or_default();
-        Ok(status.authenticated == Some(true) && audience && self.accounts.contains(&user))
+        let good = status.authenticated == Some(true) && audience;
+        let role = match user {
+            user if self.peer.as_ref() == Some(&user) => Some(Role::Peer),
+            user if self.listeners.contains(&user) => Some(Role::Listener),
+            _ => None,
+        };
+        Ok(role.filter(|_| good))
     }
 
-    fn remember(&self, key: [u8; 32]) {
+    fn remember(&self, key: [u8; 32], role: Role) {
         let mut reviewed = self.reviewed.lock();
         if reviewed.len() >= MAX_REVIEWED {
-            let oldest = reviewed.iter().min_by_key(|(_, at)| **at).map(|(key, _)| *key);
+            let oldest = reviewed.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| *key);
             oldest.and_then(|key| reviewed.remove(&key));
         }
-        reviewed.insert(key, Instant::now());
+        reviewed.insert(key, (role, Instant::now()));
     }
 }
 
 impl Authenticate for Reviewer {
-    fn allows(&self, token: String) -> BoxFuture<'_, bool> {
+    fn role_of(&self, token: String) -> BoxFuture<'_, Option<Role>> {
         Box::pin(async move {
             let key: [u8; 32] = Sha256::digest(&token).into();
-            if self.reviewed.lock().get(&key).is_some_and(|at| at.elapsed() < REVIEWED_FOR) {
-                return true;
+            let known = self.reviewed.lock().get(&key).copied();
+            if let Some((role, _)) = known.filter(|(_, at)| at.elapsed() < REVIEWED_FOR) {
+                return Some(role);
             }
             match timeout(CALL, self.review(token)).await {
-                Ok(Ok(true)) => {
-                    self.remember(key);
-                    true
+                Ok(Ok(Some(role))) => {
+                    self.remember(key, role);
+                    return Some(role);
                 }
-                Ok(Ok(false)) => {
-                    warn!("a token for the internal port was refused");
-                    false
-                }
-                Ok(Err(error)) => {
-                    warn!(%error, "a token for the internal port could not be reviewed");
-                    false
-                }
-                Err(_) => false,
+                Ok(Ok(None)) => warn!("a token for the internal port was refused"),
+                Ok(Err(error)) => warn!(%error, "a token for the internal port could not be reviewed"),
+                Err(_) => warn!("a token for the internal port could not be reviewed in time"),
             }
+            // Reviewed before: while the API server is away that has to do.
+            known.map(|(role, _)| role)
         })
     }
 }

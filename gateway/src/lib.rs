@@ -5,9 +5,11 @@
 //! watches -> kube -> directory: Functions, Revisions, instances -> pools
 //! pools   -> hub -> signals -> internal port -> autoscaler
 //!               `-> raise from zero
+//! peers   -> who of several gateways grants a Function's slots
 //! ```
 
 pub mod access_log;
+pub mod acquire;
 pub mod body;
 pub mod caller;
 pub mod directory;
@@ -17,8 +19,12 @@ pub mod headers;
 pub mod hub;
 pub mod internal;
 pub mod kube;
+pub mod kube_peers;
 pub mod member;
 pub mod metrics;
+pub mod owner;
+pub mod peers;
+pub mod permit;
 pub mod pool;
 pub mod refusal;
 pub mod router;
@@ -28,15 +34,16 @@ pub mod signals;
 pub mod target;
 pub mod upgrade;
 
-use std::{net::SocketAddr, pin::pin, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, pin::pin, sync::Arc};
 
 use futures::StreamExt;
-use lambent_fleet::{Event, Fleet};
+use lambent_fleet::{Event as FleetEvent, Fleet};
 use prometheus::Registry;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -46,6 +53,7 @@ use crate::{
     forward::Forwarder,
     hub::Hub,
     metrics::Metrics,
+    peers::{Coordinator, Event, accept::Host, lent::Lent, link::Introduction},
     server::Drain,
     signals::Signals,
 };
@@ -64,10 +72,25 @@ pub struct Config {
     pub internal_listen: SocketAddr,
     /// Functions are called as `<name>.<namespace>.<domain>` as well.
     pub domain: Option<String>,
-    /// Accounts that may use the internal port, by their full user names.
+    /// Accounts that may listen and retire at the internal port, by their full user names.
     pub trusted_accounts: Vec<String>,
+    /// How it knows the other gateways; without it, it is the only one.
+    pub peers: Option<Peers>,
     /// How a drain goes.
     pub drain: Drain,
+}
+
+/// How a gateway finds others, and is known to them.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// Its own pod.
+    pub pod: String,
+    /// Where gateways run.
+    pub namespace: String,
+    /// The account of all of them, by its full user name.
+    pub account: String,
+    /// A file with this gateway's token.
+    pub token: PathBuf,
 }
 
 /// Why a gateway could not run.
@@ -94,30 +117,42 @@ pub async fn run<F: Fleet>(
     ready: watch::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let Config { namespace, listen, internal_listen, domain, trusted_accounts, drain } = config;
+    let Config { namespace, listen, internal_listen, domain, trusted_accounts, peers, drain } = config;
     let public = bind(listen).await?;
     let internal = bind(internal_listen).await?;
     let directory = Arc::new(Directory::default());
     let (news, news_receiver) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(news, Box::new(kube::KubeRaise(client.clone()))));
     let metrics = Arc::new(Metrics::register(registry)?);
-    let applier = Applier::new(directory.clone(), hub, metrics);
     let signals = Signals::new(directory.clone());
     let (changes, changes_receiver) = mpsc::channel(CHANGES);
-    let synced = CancellationToken::new();
-    let tasks = tokio_util::task::TaskTracker::new();
-    let reviewer = Arc::new(kube::Reviewer::new(client.clone(), trusted_accounts));
-    let routes = internal::routes(signals.clone(), directory.clone(), reviewer);
-    let background = [
-        tasks.spawn(watch_all(client, namespace, fleet, changes.clone(), synced.clone())).abort_handle(),
-        tasks.spawn(apply(applier, changes_receiver)).abort_handle(),
-        tasks.spawn(signals.run(news_receiver, changes)).abort_handle(),
-        tasks.spawn(async move { drop(axum::serve(internal, routes).await) }).abort_handle(),
-        tasks.spawn(readiness(ready, synced, shutdown.clone())).abort_handle(),
-    ];
+    let (synced, peers_known) = (CancellationToken::new(), CancellationToken::new());
+    let (events, events_receiver) = mpsc::unbounded_channel();
+    let lent = Arc::new(Lent::default());
+    let host = peers.as_ref().map(|_| Host::new(directory.clone(), lent.clone(), events.clone()));
+    let applier = Applier::new(directory.clone(), hub, metrics, peers.as_ref().map(|_| events.clone()));
+    let account = peers.as_ref().map(|peers| peers.account.clone());
+    let reviewer = Arc::new(kube::Reviewer::new(client.clone(), trusted_accounts, account));
+    let routes = internal::routes(signals.clone(), directory.clone(), reviewer, host);
+    // All of them end with this set.
+    let mut background = JoinSet::new();
+    match peers {
+        Some(Peers { pod, namespace, token, .. }) => {
+            let boot = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0);
+            let me = Introduction { name: pod.into(), boot, token };
+            let coordinator = Coordinator::new(me, directory.clone(), lent, events.clone(), peers_known.clone());
+            background.spawn(coordinator.run(events_receiver));
+            background.spawn(kube_peers::follow(client.clone(), namespace, internal_listen.port(), events.clone()));
+        }
+        None => peers_known.cancel(),
+    }
+    background.spawn(watch_all(client, namespace, fleet, changes.clone(), synced.clone()));
+    background.spawn(apply(applier, changes_receiver));
+    background.spawn(signals.run(news_receiver, changes));
+    background.spawn(async move { drop(axum::serve(internal, routes).await) });
+    background.spawn(readiness(ready, [synced, peers_known], shutdown.clone(), events));
     info!(%listen, %internal_listen, "gateway runs");
     server::run(public, Arc::new(Forwarder { directory, domain }), drain, shutdown).await;
-    background.iter().for_each(tokio::task::AbortHandle::abort);
     Ok(())
 }
 
@@ -125,11 +160,19 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
     TcpListener::bind(address).await.map_err(|error| Error::Listen(address, error))
 }
 
-async fn readiness(ready: watch::Sender<bool>, synced: CancellationToken, shutdown: CancellationToken) {
-    synced.cancelled().await;
+async fn readiness(
+    ready: watch::Sender<bool>,
+    known: [CancellationToken; 2],
+    shutdown: CancellationToken,
+    peers: mpsc::UnboundedSender<Event>,
+) {
+    for known in known {
+        known.cancelled().await;
+    }
     ready.send_replace(true);
     shutdown.cancelled().await;
     ready.send_replace(false);
+    let _ = peers.send(Event::Leave);
 }
 
 /// Functions, then Revisions, then instances: after the last list everything is known.
@@ -148,7 +191,7 @@ async fn watch_all<F: Fleet>(
         async move {
             let mut events = pin!(fleet.watch());
             while let Some(event) = events.next().await {
-                let complete = event == Event::Complete;
+                let complete = event == FleetEvent::Complete;
                 if changes.send(Change::Fleet(event)).await.is_err() {
                     return;
                 }

@@ -9,7 +9,7 @@ use lambent_api::{
 use tokio::time::Instant;
 
 use crate::{
-    pool::{MemberId, Started},
+    pool::{Grant, MemberId, Origin, Started},
     target::Target,
 };
 
@@ -32,7 +32,7 @@ pub struct Member {
     /// Its number in the pool.
     pub id: MemberId,
     /// Name and unique id.
-    pub instance: InstanceRef,
+    pub instance: Arc<InstanceRef>,
     /// Its Revision.
     pub revision: Arc<str>,
     /// Where and through which connections it is reached.
@@ -42,6 +42,8 @@ pub struct Member {
     /// Requests there now. Survives leaving and coming back, restarts and deletion: only a
     /// request's end takes it down.
     pub in_flight: u32,
+    /// Those of them that callers of this gateway have sent.
+    pub of_callers: u32,
     /// The most at once since last told.
     pub peak: u32,
     /// When a slot was last taken or given back.
@@ -58,7 +60,7 @@ pub struct Member {
 
 impl Member {
     /// An instance that was just seen.
-    pub fn new(id: MemberId, instance: InstanceRef, revision: Arc<str>, now: Instant) -> Self {
+    pub fn new(id: MemberId, instance: Arc<InstanceRef>, revision: Arc<str>, now: Instant) -> Self {
         Self {
             id,
             instance,
@@ -66,6 +68,7 @@ impl Member {
             target: Arc::default(),
             usage: Use::Starting,
             in_flight: 0,
+            of_callers: 0,
             peak: 0,
             last_used: now,
             started: Started { seen: now, addressed: None, answered: None },
@@ -83,6 +86,29 @@ impl Member {
             Use::Starting | Use::Stopping => false,
         };
         usable && self.in_flight < limit
+    }
+
+    /// Takes a slot.
+    pub fn take(&mut self, origin: Origin, epoch: u64, now: Instant) -> Grant {
+        self.in_flight += 1;
+        self.of_callers += u32::from(origin == Origin::Caller);
+        self.peak = self.peak.max(self.in_flight);
+        self.last_used = now;
+        Grant {
+            member: self.id,
+            instance: self.instance.clone(),
+            target: self.target.clone(),
+            revision: self.revision.clone(),
+            started: self.started,
+            origin,
+            epoch,
+        }
+    }
+
+    /// Gives a slot back.
+    pub fn give_back(&mut self, origin: Origin) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.of_callers = self.of_callers.saturating_sub(u32::from(origin == Origin::Caller));
     }
 
     /// Adds it to the load of its Revision.

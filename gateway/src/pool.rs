@@ -6,13 +6,18 @@
 //! release, observe, answered, serve ... -> then next_grant until it gives none
 //! ```
 
+mod handover;
+mod retire;
+
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use lambent_api::{
     InstanceRef, Reason, Settings,
-    signal::{Load, Retired, Start},
+    signal::{Load, Start},
 };
 use tokio::time::Instant;
+
+pub use self::handover::Estate;
 
 use crate::{
     member::{Member, Use},
@@ -30,12 +35,32 @@ pub struct Pool<W> {
     settings: Arc<Settings>,
     serving: Option<Serving>,
     members: Vec<Member>,
-    queue: VecDeque<(Ticket, W)>,
+    queue: VecDeque<Waiting<W>>,
     next_ticket: Ticket,
     next_member: MemberId,
     service_time: ServiceTime,
     stalled: Option<Reason>,
     arrived: u64,
+    /// Whether slots are granted here: only by the gateway that owns the Function.
+    granting: bool,
+    /// Counts the times that the Function was handed over; grants from before are the heir's to count.
+    epoch: u64,
+}
+
+/// Somebody in the line.
+struct Waiting<W> {
+    ticket: Ticket,
+    waiter: W,
+    origin: Origin,
+}
+
+/// Who asks for a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A caller of this gateway.
+    Caller,
+    /// Another gateway, for a caller of its own.
+    Peer,
 }
 
 /// Position in the queue; later ones are greater.
@@ -65,6 +90,19 @@ pub struct Grant {
     pub revision: Arc<str>,
     /// When the instance was known and answered first.
     pub started: Started,
+    /// Which instance.
+    pub instance: Arc<InstanceRef>,
+    /// For whom.
+    pub origin: Origin,
+    /// Of the pool at that moment.
+    pub epoch: u64,
+}
+
+impl Grant {
+    /// Whether the Function was handed over since: then the heir counts it.
+    pub fn is_before(&self, epoch: u64) -> bool {
+        self.epoch < epoch && self.origin == Origin::Caller
+    }
 }
 
 /// Milestones of an instance's start as the gateway saw them.
@@ -102,6 +140,8 @@ impl<W> Pool<W> {
             service_time: ServiceTime::default(),
             stalled: None,
             arrived: 0,
+            granting: true,
+            epoch: 0,
         }
     }
 
@@ -123,10 +163,10 @@ impl<W> Pool<W> {
 
     /// Grants a slot if nobody waits and one is free, else lets the request wait in line.
     /// `again` is a request that had a slot and could not be sent: it goes first.
-    pub fn admit(&mut self, waiter: impl FnOnce() -> W, again: bool, now: Instant) -> Admission {
+    pub fn admit(&mut self, waiter: impl FnOnce() -> W, origin: Origin, again: bool, now: Instant) -> Admission {
         self.arrived += u64::from(!again);
         if (again || self.queue.is_empty())
-            && let Some(grant) = self.take_slot(now)
+            && let Some(grant) = self.take_slot(origin, now)
         {
             return Admission::Granted(grant);
         }
@@ -134,8 +174,8 @@ impl<W> Pool<W> {
             return Admission::Refused(refusal);
         }
         if again {
-            let ticket = self.queue.front().map_or(self.next_ticket, |(first, _)| first.saturating_sub(1));
-            self.queue.push_front((ticket, waiter()));
+            let ticket = self.queue.front().map_or(self.next_ticket, |first| first.ticket.saturating_sub(1));
+            self.queue.push_front(Waiting { ticket, waiter: waiter(), origin });
             self.next_ticket = self.next_ticket.max(ticket + 1);
             return Admission::Waiting(ticket);
         }
@@ -147,42 +187,40 @@ impl<W> Pool<W> {
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.queue.push_back((ticket, waiter()));
+        self.queue.push_back(Waiting { ticket, waiter: waiter(), origin });
         Admission::Waiting(ticket)
     }
 
     /// The first waiter with a slot for it, if both are there.
     pub fn next_grant(&mut self, now: Instant) -> Option<(W, Grant)> {
-        if self.queue.is_empty() {
-            return None;
-        }
-        let grant = self.take_slot(now)?;
-        self.queue.pop_front().map(|(_, waiter)| (waiter, grant))
+        let origin = self.queue.front()?.origin;
+        let grant = self.take_slot(origin, now)?;
+        self.queue.pop_front().map(|first| (first.waiter, grant))
     }
 
     /// Everyone who waits for what can't come, with the reason.
     pub fn take_hopeless(&mut self) -> Option<(Refusal, Vec<W>)> {
         let refusal = self.hopeless()?;
-        Some((refusal, self.queue.drain(..).map(|(_, waiter)| waiter).collect()))
+        Some((refusal, self.queue.drain(..).map(|waiting| waiting.waiter).collect()))
     }
 
     /// Leaves the line.
     pub fn cancel(&mut self, ticket: Ticket) {
         // Nearly sorted: only requests that come a second time stand before their number.
-        if let Some(at) = self.queue.iter().position(|(t, _)| *t == ticket) {
+        if let Some(at) = self.queue.iter().position(|waiting| waiting.ticket == ticket) {
             self.queue.remove(at);
         }
     }
 
     /// Gives a slot back. Returns the instance if it is stopping and this was its last request.
-    pub fn release(&mut self, id: MemberId, held: Duration, now: Instant) -> Option<InstanceRef> {
-        let at = self.members.iter().position(|m| m.id == id)?;
+    pub fn release(&mut self, grant: &Grant, held: Duration, now: Instant) -> Option<InstanceRef> {
+        let at = self.members.iter().position(|m| m.id == grant.member)?;
         let member = &mut self.members[at];
-        member.in_flight = member.in_flight.saturating_sub(1);
+        member.give_back(grant.origin);
         member.last_used = now;
         self.service_time.observe(held);
         let last = member.in_flight == 0;
-        let drained = (last && member.usage == Use::Stopping).then(|| member.instance.clone());
+        let drained = (last && member.usage == Use::Stopping).then(|| InstanceRef::clone(&member.instance));
         if last && member.gone {
             self.members.swap_remove(at);
         }
@@ -190,9 +228,9 @@ impl<W> Pool<W> {
     }
 
     /// Gives a slot back that was never used.
-    pub fn release_unused(&mut self, id: MemberId) {
-        if let Some(member) = self.members.iter_mut().find(|m| m.id == id) {
-            member.in_flight = member.in_flight.saturating_sub(1);
+    pub fn release_unused(&mut self, grant: &Grant) {
+        if let Some(member) = self.members.iter_mut().find(|m| m.id == grant.member) {
+            member.give_back(grant.origin);
         }
     }
 
@@ -210,13 +248,13 @@ impl<W> Pool<W> {
     pub fn stuck(&mut self, id: MemberId) -> Option<InstanceRef> {
         let member = self.members.iter_mut().find(|m| m.id == id && m.usage != Use::Stopping)?;
         member.usage = Use::Stopping;
-        Some(member.instance.clone())
+        Some(InstanceRef::clone(&member.instance))
     }
 
     /// Instances that are being stopped and have no request.
     pub fn drained(&self) -> Vec<InstanceRef> {
         let drained = self.members.iter().filter(|m| m.usage == Use::Stopping && m.in_flight == 0 && !m.gone);
-        drained.map(|m| m.instance.clone()).collect()
+        drained.map(|m| InstanceRef::clone(&m.instance)).collect()
     }
 
     /// Begins new peaks, and forgets starts that were told.
@@ -248,21 +286,17 @@ impl<W> Pool<W> {
 
     /// Instances that can be used, least busy first; of equals the last used, so that the others
     /// become idle and can go.
-    fn take_slot(&mut self, now: Instant) -> Option<Grant> {
+    fn take_slot(&mut self, origin: Origin, now: Instant) -> Option<Grant> {
+        if !self.granting {
+            return None;
+        }
+        let epoch = self.epoch;
         let revision = &self.serving.as_ref()?.revision;
         let limit = self.settings.concurrency.get();
         let usable = |m: &&mut Member| m.can_take(limit, now, RETIRED_FOR) && m.revision == *revision;
         let member =
             self.members.iter_mut().filter(usable).min_by_key(|m| (m.in_flight, std::cmp::Reverse(m.last_used)))?;
-        member.in_flight += 1;
-        member.peak = member.peak.max(member.in_flight);
-        member.last_used = now;
-        Some(Grant {
-            member: member.id,
-            target: member.target.clone(),
-            revision: member.revision.clone(),
-            started: member.started,
-        })
+        Some(member.take(origin, epoch, now))
     }
 
     /// Why waiting would be in vain, unless an instance is ready or nothing was tried yet.
@@ -306,7 +340,7 @@ impl<W> Pool<W> {
     }
 
     /// Starts to know an instance.
-    pub fn add(&mut self, instance: InstanceRef, revision: Arc<str>, now: Instant) -> MemberId {
+    pub fn add(&mut self, instance: Arc<InstanceRef>, revision: Arc<str>, now: Instant) -> MemberId {
         let id = self.next_member;
         self.next_member += 1;
         self.members.push(Member::new(id, instance, revision, now));
@@ -333,25 +367,6 @@ impl<W> Pool<W> {
     /// Whether no instance is known.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty() && self.queue.is_empty()
-    }
-
-    /// Stops using all but `keep` instances of a Revision, only idle ones, and names them. Named
-    /// ones that nobody has stopped yet are named again, so that a lost answer costs nothing.
-    pub fn retire(&mut self, revision: &str, keep: u32, now: Instant) -> Retired {
-        let mut mine: Vec<&mut Member> =
-            self.members.iter_mut().filter(|m| *m.revision == *revision && m.usage != Use::Stopping).collect();
-        let waiting = !self.queue.is_empty() && self.serving.as_ref().is_some_and(|s| *s.revision == *revision);
-        let surplus = if waiting { 0 } else { mine.len().saturating_sub(keep as usize) };
-        let all = mine.len();
-        mine.sort_by_key(|m| (!matches!(m.usage, Use::Retired(_)), m.usage == Use::Ready, m.last_used));
-        let idle = mine.into_iter().filter(|m| m.in_flight == 0).take(surplus);
-        let named = idle.map(|member| {
-            member.usage = Use::Retired(now);
-            member.instance.clone()
-        });
-        let instances: Vec<_> = named.collect();
-        let left = u32::try_from(all - instances.len()).unwrap_or(u32::MAX);
-        Retired { instances, left }
     }
 
     /// How long a request takes: at least as long as one that still runs has taken already, so that

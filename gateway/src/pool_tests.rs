@@ -19,9 +19,23 @@ fn id(n: u32) -> InstanceRef {
 }
 
 fn ready(pool: &mut Pool<u32>, n: u32, now: Instant) -> MemberId {
-    let member = pool.add(id(n), "r-1".into(), now);
+    let member = pool.add(Arc::new(id(n)), "r-1".into(), now);
     pool.answered(&n.to_string(), 0, now);
     member
+}
+
+fn give_back(pool: &mut Pool<u32>, member: MemberId, held: Duration, now: Instant) -> Option<InstanceRef> {
+    let member = pool.members().iter().find(|m| m.id == member)?;
+    let grant = Grant {
+        member: member.id,
+        instance: member.instance.clone(),
+        target: member.target.clone(),
+        revision: member.revision.clone(),
+        started: member.started,
+        origin: Origin::Caller,
+        epoch: 0,
+    };
+    pool.release(&grant, held, now)
 }
 
 fn granted(admission: Admission) -> MemberId {
@@ -35,13 +49,13 @@ fn granted(admission: Admission) -> MemberId {
 fn requests_wait_in_line_until_an_instance_answers() {
     let now = Instant::now();
     let mut pool = pool(1, 10);
-    assert!(matches!(pool.admit(|| 1, false, now), Admission::Waiting(_)));
-    assert!(matches!(pool.admit(|| 2, false, now), Admission::Waiting(_)));
+    assert!(matches!(pool.admit(|| 1, Origin::Caller, false, now), Admission::Waiting(_)));
+    assert!(matches!(pool.admit(|| 2, Origin::Caller, false, now), Admission::Waiting(_)));
     assert!(pool.next_grant(now).is_none());
     let member = ready(&mut pool, 0, now);
     assert_eq!(pool.next_grant(now).unwrap().0, 1);
     assert!(pool.next_grant(now).is_none());
-    pool.release(member, Duration::from_secs(1), now);
+    give_back(&mut pool, member, Duration::from_secs(1), now);
     assert_eq!(pool.next_grant(now).unwrap().0, 2);
 }
 
@@ -50,29 +64,32 @@ fn the_least_busy_is_picked_and_of_idle_ones_the_last_used() {
     let now = Instant::now();
     let mut pool = pool(2, 10);
     let (a, b) = (ready(&mut pool, 0, now), ready(&mut pool, 1, now));
-    let first = granted(pool.admit(|| 0, false, now));
-    let second = granted(pool.admit(|| 0, false, now));
+    let first = granted(pool.admit(|| 0, Origin::Caller, false, now));
+    let second = granted(pool.admit(|| 0, Origin::Caller, false, now));
     assert_ne!(first, second);
     let later = now + Duration::from_secs(1);
-    pool.release(a, Duration::ZERO, now);
-    pool.release(b, Duration::ZERO, later);
-    assert_eq!(granted(pool.admit(|| 0, false, later)), b);
+    give_back(&mut pool, a, Duration::ZERO, now);
+    give_back(&mut pool, b, Duration::ZERO, later);
+    assert_eq!(granted(pool.admit(|| 0, Origin::Caller, false, later)), b);
 }
 
 #[test]
 fn a_full_queue_and_a_hopeless_wait_are_refused() {
     let now = Instant::now();
     let mut full = pool(1, 1);
-    assert!(matches!(full.admit(|| 1, false, now), Admission::Waiting(_)));
-    assert!(matches!(full.admit(|| 2, false, now), Admission::Refused(Refusal::QueueFull { depth: 1 })));
+    assert!(matches!(full.admit(|| 1, Origin::Caller, false, now), Admission::Waiting(_)));
+    assert!(matches!(
+        full.admit(|| 2, Origin::Caller, false, now),
+        Admission::Refused(Refusal::QueueFull { depth: 1 })
+    ));
 
     let mut slow = pool(1, 100);
     let member = ready(&mut slow, 0, now);
-    granted(slow.admit(|| 0, false, now));
-    slow.release(member, Duration::from_secs(8), now);
-    granted(slow.admit(|| 0, false, now));
+    granted(slow.admit(|| 0, Origin::Caller, false, now));
+    give_back(&mut slow, member, Duration::from_secs(8), now);
+    granted(slow.admit(|| 0, Origin::Caller, false, now));
     // Two instances at most, 8 s each: the fourth in line would wait for 12 s.
-    let outcomes: Vec<_> = (0..4).map(|n| slow.admit(|| n, false, now)).collect();
+    let outcomes: Vec<_> = (0..4).map(|n| slow.admit(|| n, Origin::Caller, false, now)).collect();
     assert!(matches!(outcomes[2], Admission::Waiting(_)));
     assert!(matches!(outcomes[3], Admission::Refused(Refusal::QueueTooSlow { .. })));
 }
@@ -84,16 +101,16 @@ fn what_can_not_start_is_said_unless_an_instance_is_ready() {
     let broken = |reason: &str| {
         Some(Serving { revision: "r-1".into(), wanted: 1, not_startable: Some(Reason::new(reason, "words")) })
     };
-    assert!(matches!(pool.admit(|| 7, false, now), Admission::Waiting(_)));
+    assert!(matches!(pool.admit(|| 7, Origin::Caller, false, now), Admission::Waiting(_)));
     pool.serve(broken("Unschedulable"), None);
     assert!(pool.take_hopeless().is_none(), "a node may be coming");
     assert!(matches!(pool.waited_in_vain(Duration::ZERO), Refusal::StartFailed(_)));
     pool.serve(broken("ErrImagePull"), None);
     assert_eq!(pool.take_hopeless().unwrap().1, [7]);
-    assert!(matches!(pool.admit(|| 8, false, now), Admission::Refused(Refusal::StartFailed(_))));
+    assert!(matches!(pool.admit(|| 8, Origin::Caller, false, now), Admission::Refused(Refusal::StartFailed(_))));
     ready(&mut pool, 0, now);
-    granted(pool.admit(|| 9, false, now));
-    assert!(matches!(pool.admit(|| 10, false, now), Admission::Waiting(_)));
+    granted(pool.admit(|| 9, Origin::Caller, false, now));
+    assert!(matches!(pool.admit(|| 10, Origin::Caller, false, now), Admission::Waiting(_)));
 }
 
 #[test]
@@ -103,13 +120,13 @@ fn only_idle_instances_are_retired_and_named_again_until_stopped() {
     for n in 0..3 {
         ready(&mut pool, n, now);
     }
-    let busy = granted(pool.admit(|| 0, false, now));
+    let busy = granted(pool.admit(|| 0, Origin::Caller, false, now));
     let named = pool.retire("r-1", 0, now);
     assert_eq!((named.instances.len(), named.left), (2, 1));
     assert_eq!(pool.retire("r-1", 0, now), named);
-    assert!(matches!(pool.admit(|| 1, false, now), Admission::Waiting(_)), "retired ones get nothing");
+    assert!(matches!(pool.admit(|| 1, Origin::Caller, false, now), Admission::Waiting(_)), "retired ones get nothing");
     assert!(pool.retire("r-1", 0, now).instances.is_empty(), "nor does anything go while somebody waits");
-    pool.release(busy, Duration::ZERO, now);
+    give_back(&mut pool, busy, Duration::ZERO, now);
     assert_eq!(pool.next_grant(now).unwrap().1.member, busy);
 }
 
@@ -119,7 +136,7 @@ fn a_retired_instance_that_nobody_stops_is_used_again() {
     let mut pool = pool(1, 10);
     let member = ready(&mut pool, 0, now);
     pool.retire("r-1", 0, now);
-    assert_eq!(granted(pool.admit(|| 1, false, now + RETIRED_FOR * 2)), member);
+    assert_eq!(granted(pool.admit(|| 1, Origin::Caller, false, now + RETIRED_FOR * 2)), member);
 }
 
 #[test]
@@ -127,10 +144,10 @@ fn an_instance_that_goes_keeps_its_requests_and_says_when_it_is_drained() {
     let now = Instant::now();
     let mut pool = pool(2, 10);
     let member = ready(&mut pool, 0, now);
-    granted(pool.admit(|| 0, false, now));
+    granted(pool.admit(|| 0, Origin::Caller, false, now));
     pool.find_mut("0").unwrap().usage = Use::Stopping;
-    assert!(matches!(pool.admit(|| 1, false, now), Admission::Waiting(_)));
-    assert_eq!(pool.release(member, Duration::ZERO, now), Some(id(0)));
+    assert!(matches!(pool.admit(|| 1, Origin::Caller, false, now), Admission::Waiting(_)));
+    assert_eq!(give_back(&mut pool, member, Duration::ZERO, now), Some(id(0)));
     pool.remove("0");
     assert!(pool.members().is_empty());
 }
@@ -141,8 +158,42 @@ fn requests_go_to_the_serving_revision_only() {
     let mut pool = pool(1, 10);
     ready(&mut pool, 0, now);
     pool.serve(Some(Serving { revision: "r-2".into(), wanted: 0, not_startable: None }), None);
-    assert!(matches!(pool.admit(|| 1, false, now), Admission::Waiting(_)));
+    assert!(matches!(pool.admit(|| 1, Origin::Caller, false, now), Admission::Waiting(_)));
     assert!(pool.must_raise());
+}
+
+#[test]
+fn what_is_handed_over_is_counted_by_the_heir() {
+    let now = Instant::now();
+    let (mut old, mut heir) = (pool(1, 10), pool(1, 10));
+    let member = ready(&mut old, 0, now);
+    granted(old.admit(|| 0, Origin::Caller, false, now));
+    assert!(matches!(old.admit(|| 1, Origin::Caller, false, now), Admission::Waiting(_)));
+    let estate = old.hand_over();
+    assert_eq!(estate.waiters, [1]);
+    let [(instance, revision, requests)] = &estate.busy[..] else { panic!("{:?}", estate.busy) };
+    assert_eq!((instance.uid.as_str(), *requests), ("0", 1));
+
+    heir.set_granting(true);
+    ready(&mut heir, 0, now);
+    let taken = heir.occupy(instance, revision, Origin::Peer, now);
+    assert!(matches!(heir.admit(|| 2, Origin::Caller, false, now), Admission::Waiting(_)), "it is busy");
+    heir.release(&taken, Duration::ZERO, now);
+    assert_eq!(heir.next_grant(now).unwrap().0, 2);
+
+    give_back(&mut old, member, Duration::ZERO, now);
+    assert!(matches!(old.admit(|| 3, Origin::Caller, false, now), Admission::Waiting(_)), "not the owner any more");
+}
+
+#[test]
+fn instances_that_were_named_for_stopping_are_not_used_by_the_heir() {
+    let now = Instant::now();
+    let (mut old, mut heir) = (pool(1, 10), pool(1, 10));
+    ready(&mut old, 0, now);
+    ready(&mut heir, 0, now);
+    assert_eq!(old.retire("r-1", 0, now).instances.len(), 1);
+    old.hand_over().retired.iter().for_each(|instance| heir.mark_retired(&instance.uid, now));
+    assert!(matches!(heir.admit(|| 1, Origin::Caller, false, now), Admission::Waiting(_)));
 }
 
 #[derive(Clone, Debug)]
@@ -183,7 +234,7 @@ proptest! {
             match step {
                 Step::Arrive => {
                     arrivals += 1;
-                    match pool.admit(|| arrivals, false, now) {
+                    match pool.admit(|| arrivals, Origin::Caller, false, now) {
                         Admission::Granted(grant) => { prop_assert!(waiting.is_empty()); running.push(grant.member); }
                         Admission::Waiting(ticket) => waiting.push((ticket, arrivals)),
                         Admission::Refused(_) => {}
@@ -191,7 +242,7 @@ proptest! {
                 }
                 Step::Release(n) if !running.is_empty() => {
                     let member = running.swap_remove(n % running.len());
-                    pool.release(member, Duration::ZERO, now);
+                    give_back(&mut pool, member, Duration::ZERO, now);
                 }
                 Step::Cancel(n) if !waiting.is_empty() => pool.cancel(waiting.remove(n % waiting.len()).0),
                 Step::Add => { instances += 1; ready(&mut pool, instances, now); }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use lambent_api::Reason;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use thiserror::Error;
 
 /// Why a request was not answered by a function.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// Neither path nor Host names a Function.
     #[error("there is no function {0}")]

@@ -68,6 +68,11 @@ impl Target {
         let _ = self.address.set(address);
     }
 
+    /// Where it listens, if that is known.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.get().copied()
+    }
+
     /// A connection: an idle one if there is one, else a new one.
     ///
     /// Ends by itself: every wait in it is bounded.

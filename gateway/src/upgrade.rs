@@ -11,7 +11,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{io::copy_bidirectional, time::timeout};
 
-use crate::{access_log::Record, body::RequestBody, function::Permit};
+use crate::{access_log::Record, body::RequestBody, permit::Permit};
 
 /// A caller's wish to change the protocol.
 #[derive(Debug)]

@@ -67,36 +67,52 @@ impl System {
     /// # Errors
     /// If there is none.
     pub async fn pod(&self, component: &str) -> anyhow::Result<String> {
-        let running = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
-        let pod = self.pods(component).await?.into_iter().find(running);
-        pod.and_then(|pod| pod.metadata.name).with_context(|| format!("no pod of {component} runs"))
+        Ok(self.running(component).await?.swap_remove(0))
     }
 
-    /// What a part's pod logged.
+    /// The names of all running pods of a part.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn running(&self, component: &str) -> anyhow::Result<Vec<String>> {
+        let running = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+        let pods = self.pods(component).await?.into_iter().filter(running);
+        let names: Vec<_> = pods.filter_map(|pod| pod.metadata.name).collect();
+        ensure!(!names.is_empty(), "no pod of {component} runs");
+        Ok(names)
+    }
+
+    /// What a part's pods logged.
     ///
     /// # Errors
     /// If there is no pod or no log.
     pub async fn logs(&self, component: &str) -> anyhow::Result<String> {
-        Ok(self.pod_api().logs(&self.pod(component).await?, &LogParams::default()).await?)
+        let mut all = String::new();
+        for pod in self.running(component).await? {
+            all += &self.pod_api().logs(&pod, &LogParams::default()).await?;
+        }
+        Ok(all)
     }
 
-    /// What a part's admin port answers.
+    /// What the admin port of a part's pod answers.
     ///
     /// # Errors
     /// If it answers anything but 200.
-    pub async fn admin(&self, component: &str, path: &str) -> anyhow::Result<String> {
-        let pod = self.pod(component).await?;
+    pub async fn admin(&self, pod: &str, path: &str) -> anyhow::Result<String> {
         let uri = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:9090/proxy{path}");
         Ok(self.client.request_text(hyper::Request::get(uri).body(Vec::new())?).await?)
     }
 
-    /// The value of a part's metric whose labels include these; series that differ in others are summed.
+    /// The value of a metric over all pods of a part, of series whose labels include these.
     ///
     /// # Errors
-    /// If the admin port doesn't answer.
+    /// If an admin port doesn't answer.
     pub async fn metric(&self, component: &str, name: &str, labels: &[(&str, &str)]) -> anyhow::Result<Option<f64>> {
-        let text = self.admin(component, "/metrics").await?;
-        let values: Vec<f64> = text.lines().filter_map(|line| value(line, name, labels)).collect();
+        let mut values = Vec::new();
+        for pod in self.running(component).await? {
+            let text = self.admin(&pod, "/metrics").await?;
+            values.extend(text.lines().filter_map(|line| value(line, name, labels)));
+        }
         Ok((!values.is_empty()).then(|| values.iter().sum()))
     }
 

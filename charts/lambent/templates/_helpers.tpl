@@ -19,7 +19,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- if include "lambent.namespaced" . }}Role{{ else }}ClusterRole{{ end }}
 {{- end }}
 
-{{/* A Deployment. Takes root, role, settings, grace, env, ports and needsToken. */}}
+{{/* A Deployment. Takes root, role, settings, grace, env and ports. */}}
 {{- define "lambent.deployment" -}}
 {{- $root := .root -}}
 apiVersion: apps/v1
@@ -85,6 +85,8 @@ spec:
           env:
             - name: LAMBENT_SYSTEM_NAMESPACE
               valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+            - name: LAMBENT_POD
+              valueFrom: {fieldRef: {fieldPath: metadata.name}}
             {{- with include "lambent.namespaced" $root }}
             - {name: LAMBENT_NAMESPACE, value: {{ . | quote }}}
             {{- end }}
@@ -111,7 +113,6 @@ spec:
             allowPrivilegeEscalation: false
             readOnlyRootFilesystem: true
             capabilities: {drop: [ALL]}
-          {{- if .needsToken }}
           volumeMounts:
             - {name: gateway-token, mountPath: /var/run/secrets/lambent, readOnly: true}
       volumes:
@@ -119,7 +120,6 @@ spec:
           projected:
             sources:
               - serviceAccountToken: {path: token, audience: lambent-gateway, expirationSeconds: 3600}
-          {{- end }}
 {{- end }}
 
 {{/* A role in the scope of Functions, bound to its account. Takes root, role and rules. */}}

@@ -23,7 +23,7 @@ upgrade_release() { # TAG
     --namespace "$NAMESPACE" --create-namespace --timeout 3m \
     --set image.repository="$REGISTRY/lambent" --set-string image.tag="$1" \
     --set gateway.service.type=NodePort --set gateway.service.nodePort="$GATEWAY_PORT" \
-    --set gateway.domain=fn.example \
+    --set gateway.domain=fn.example --set gateway.replicas=2 \
     --set "controller.plainHttpRegistries={$REGISTRY}" >/dev/null
 }
 

@@ -75,7 +75,7 @@ impl Gateway {
         let hub = Arc::new(Hub::new(news, Box::new(CountRaises(raised.clone()))));
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
         let directory = Arc::new(Directory::default());
-        let applier = Applier::new(directory.clone(), hub, metrics);
+        let applier = Applier::new(directory.clone(), hub, metrics, None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();

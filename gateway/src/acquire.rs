@@ -1,0 +1,161 @@
+//! The wait for a slot: here if this gateway grants the Function's slots, else at the one that does.
+
+use std::{sync::Arc, time::Duration};
+
+use lambent_api::InstanceRef;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{
+    function::{Function, Turned},
+    owner::Owner,
+    peers::{lease::Leased, link::Link},
+    permit::Permit,
+    pool::{Admission, Grant, Origin, Ticket},
+    refusal::Refusal,
+};
+
+/// Owners change within milliseconds; then it is asked again, or when it is told.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+/// The owner keeps `queue.timeout` itself; this is for one that has stopped answering.
+const OWNER_ANSWERS: Duration = Duration::from_secs(1);
+
+impl Function {
+    /// A slot, in the order of arrival. Ends with a permit, at `queue.timeout`, or by being dropped,
+    /// which leaves the line.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn acquire(self: &Arc<Self>, arrived: Instant, again: bool) -> Result<Permit, Refusal> {
+        let limit = self.settings().queue_timeout;
+        loop {
+            let outcome = match self.owner() {
+                Owner::Me | Owner::Nobody => self.acquire_here(arrived, Origin::Caller, again).await,
+                Owner::Peer(peer) => self.acquire_from(&peer, arrived, again, limit).await,
+            };
+            match outcome {
+                Ok(permit) => return Ok(permit),
+                Err(Turned::Down(refusal)) => return Err(refusal),
+                Err(Turned::Away) if arrived.elapsed() < limit => {
+                    let _ = timeout(ASK_AGAIN, self.owner_changed.notified()).await;
+                }
+                Err(Turned::Away) => return Err(Refusal::QueueTimeout(limit)),
+            }
+        }
+    }
+
+    /// A slot granted here. As [`Function::acquire`], and it ends when another gateway takes over.
+    pub(crate) async fn acquire_here(
+        self: &Arc<Self>,
+        arrived: Instant,
+        origin: Origin,
+        again: bool,
+    ) -> Result<Permit, Turned> {
+        let mut receiver = None;
+        let waiter = || {
+            let (sender, there) = oneshot::channel();
+            receiver = Some(there);
+            sender
+        };
+        let ticket = {
+            let mut state = self.state();
+            match (&state.owner, origin) {
+                (Owner::Me, _) | (Owner::Nobody, Origin::Caller) => {}
+                _ => return Err(Turned::Away),
+            }
+            match state.pool.admit(waiter, origin, again, Instant::now()) {
+                Admission::Waiting(ticket) => ticket,
+                Admission::Refused(refusal) => return Err(Turned::Down(refusal)),
+                Admission::Granted(grant) => {
+                    drop(state);
+                    return Ok(Permit::new(self.clone(), grant, None));
+                }
+            }
+        };
+        let Some(mut receiver) = receiver else { return Err(Turned::Down(Refusal::NoRevision)) };
+        let _place = Place { function: self, ticket };
+        let _counted = Counted::queued(self);
+        self.tell();
+        self.raise_if_needed();
+        let limit = self.settings().queue_timeout;
+        match timeout_at(arrived + limit, &mut receiver).await {
+            Ok(Ok(outcome)) => outcome.map(|grant| Permit::new(self.clone(), grant, None)),
+            // Never: the sender stays in the line until it is used or this request leaves.
+            Ok(Err(_)) => Err(Turned::Away),
+            Err(_) => self.last_chance(receiver, limit),
+        }
+    }
+
+    /// A grant may have been sent in the moment in which the time ran out.
+    fn last_chance(
+        self: &Arc<Self>,
+        mut receiver: oneshot::Receiver<Result<Grant, Turned>>,
+        waited: Duration,
+    ) -> Result<Permit, Turned> {
+        match receiver.try_recv() {
+            Ok(outcome) => outcome.map(|grant| Permit::new(self.clone(), grant, None)),
+            Err(_) => Err(Turned::Down(self.state().pool.waited_in_vain(waited))),
+        }
+    }
+
+    /// A slot granted by another gateway.
+    async fn acquire_from(
+        self: &Arc<Self>,
+        peer: &Arc<Link>,
+        arrived: Instant,
+        again: bool,
+        limit: Duration,
+    ) -> Result<Permit, Turned> {
+        // What is granted after the Function has gone on to a third gateway does not count: that one
+        // was told of all that is in use.
+        let epoch = self.state().pool.epoch();
+        let asked = peer.acquire(&self.key, arrived, again);
+        let _counted = Counted::queued(self);
+        let Leased { lease, granted } = match timeout_at(arrived + limit + OWNER_ANSWERS, asked).await {
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(Turned::Away),
+        };
+        let mut state = self.state();
+        if state.pool.epoch() != epoch {
+            drop(state);
+            return Err(Turned::Away);
+        }
+        let now = Instant::now();
+        let instance = Arc::new(InstanceRef { name: granted.name.clone(), uid: granted.uid.clone() });
+        let mut grant = state.pool.occupy(&instance, &granted.revision.as_str().into(), Origin::Caller, now);
+        drop(state);
+        grant.target.set_address(granted.address);
+        grant.started = granted.started(now);
+        Ok(Permit::new(self.clone(), grant, Some(lease)))
+    }
+}
+
+/// A place in the line; left when dropped.
+struct Place<'a> {
+    function: &'a Function,
+    ticket: Ticket,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.function.state().pool.cancel(self.ticket);
+    }
+}
+
+/// One who waits, in the metrics.
+struct Counted<'a>(&'a Function);
+
+impl<'a> Counted<'a> {
+    fn queued(function: &'a Function) -> Self {
+        function.metrics.queued.inc();
+        Self(function)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.queued.dec();
+    }
+}

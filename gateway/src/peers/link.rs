@@ -1,0 +1,273 @@
+//! The way to one other gateway: a connection that is made again when it breaks, and the questions
+//! that wait for its answers.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::Empty;
+use hyper::{client::conn::http1, upgrade::Upgraded};
+use hyper_util::rt::TokioIo;
+use lambent_api::FunctionKey;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, info};
+
+use super::{
+    PROTOCOL,
+    coordinator::Event,
+    lease::{Lease, Leased},
+    message::{Granted, Message},
+    session::{self, SessionError},
+};
+use crate::{function::Turned, refusal::Refusal};
+
+/// Connecting and being let in.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// Between two tries.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// A gateway that can't be reached for so many tries in a row is taken for dead: with the pauses
+/// between them and the time to connect, a few seconds.
+const TRIES: u32 = 3;
+
+/// Why another gateway can't be reached.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// The token's file.
+    #[error("the token's file: {0}")]
+    Token(std::io::Error),
+    /// No connection.
+    #[error("connecting: {0}")]
+    Connect(std::io::Error),
+    /// It broke off.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// It does not let us in.
+    #[error("it answered {0}")]
+    Status(StatusCode),
+    /// Not in time.
+    #[error("no answer within {} s", CONNECT_WITHIN.as_secs())]
+    Timeout,
+    /// The connection was there and has ended.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+impl LinkError {
+    /// Nothing listens there: the process has ended, and its connections with it.
+    fn is_nobody_there(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    }
+}
+
+/// The way to another gateway.
+pub struct Link {
+    name: Arc<str>,
+    to: ArcSwapOption<mpsc::UnboundedSender<Message>>,
+    asked: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    /// Ids grow also from one process to the next, so that an old one is never taken for a new one.
+    next_id: AtomicU64,
+}
+
+enum Answer {
+    Granted(Box<Granted>),
+    Refused(Refusal),
+    Elsewhere,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link({})", self.name)
+    }
+}
+
+impl Link {
+    /// Not connected yet. `first_id` is greater than all that an earlier process has used.
+    pub fn new(name: Arc<str>, first_id: u64) -> Self {
+        Self { name, to: ArcSwapOption::empty(), asked: Mutex::default(), next_id: AtomicU64::new(first_id) }
+    }
+
+    /// Which gateway.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Sends, if there is a connection; what was to be said on a lost one is settled by the claim
+    /// that follows on the next.
+    pub fn send(&self, message: Message) {
+        if let Some(to) = &*self.to.load() {
+            let _ = to.send(message);
+        }
+    }
+
+    /// Greater than the ids of all slots that were asked for so far.
+    pub fn fence(&self) -> u64 {
+        self.next_id.load(Ordering::SeqCst)
+    }
+
+    /// Asks for a slot. Ends with the answer or the connection; leaves the line there when dropped.
+    ///
+    /// # Errors
+    /// Refused, or that gateway isn't the owner or can't be asked.
+    pub async fn acquire(
+        self: &Arc<Self>,
+        function: &FunctionKey,
+        arrived: Instant,
+        again: bool,
+    ) -> Result<Leased, Turned> {
+        let id = self.next_id.fetch_add(1, Ordering::SeqCst);
+        let (sender, answer) = oneshot::channel();
+        self.asked.lock().insert(id, sender);
+        let mut question = Question { link: self, id, answered: false };
+        let FunctionKey { namespace, name } = function.clone();
+        let waited = arrived.elapsed().as_secs_f64();
+        if self.to.load().is_none() {
+            return Err(Turned::Away);
+        }
+        self.send(Message::Acquire { id, namespace, function: name, waited, again });
+        let answer = answer.await;
+        question.answered = answer.is_ok();
+        match answer {
+            Ok(Answer::Granted(granted)) => Ok(Leased { lease: Lease::new(self.clone(), id), granted: *granted }),
+            Ok(Answer::Refused(refusal)) => Err(Turned::Down(refusal)),
+            Ok(Answer::Elsewhere) | Err(_) => Err(Turned::Away),
+        }
+    }
+
+    fn answered(&self, id: u64, answer: Answer) {
+        let asker = self.asked.lock().remove(&id);
+        let is_grant = matches!(answer, Answer::Granted(_));
+        // Who has left meanwhile does not need it.
+        if asker.is_none_or(|asker| asker.send(answer).is_err()) && is_grant {
+            self.send(Message::Release { id });
+        }
+    }
+
+    /// Takes what the other side says. What is not an answer is the coordinator's.
+    fn take(&self, message: Message) -> Option<Message> {
+        match message {
+            Message::Granted(granted) => self.answered(granted.id, Answer::Granted(Box::new(granted))),
+            Message::Refused { id, refusal } => self.answered(id, Answer::Refused(refusal)),
+            Message::Elsewhere { id } => self.answered(id, Answer::Elsewhere),
+            Message::Alive | Message::Unknown => {}
+            other => return Some(other),
+        }
+        None
+    }
+
+    fn disconnected(&self) {
+        self.to.store(None);
+        // Their askers ask again.
+        self.asked.lock().clear();
+    }
+}
+
+struct Question<'a> {
+    link: &'a Link,
+    id: u64,
+    answered: bool,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.link.asked.lock().remove(&self.id);
+            self.link.send(Message::Cancel { id: self.id });
+        }
+    }
+}
+
+/// Who connects.
+#[derive(Clone, Debug)]
+pub struct Introduction {
+    /// This gateway's name.
+    pub name: Arc<str>,
+    /// Tells this process from others of that name.
+    pub boot: u64,
+    /// A file with the token to show.
+    pub token: PathBuf,
+}
+
+/// Connects, talks, and connects again, until the coordinator is gone.
+pub async fn keep(link: Arc<Link>, address: SocketAddr, me: Introduction, events: mpsc::UnboundedSender<Event>) {
+    let (mut pause, mut failures) = (FIRST_PAUSE, 0_u32);
+    while !events.is_closed() {
+        let mut connected = false;
+        let outcome = talk(&link, address, &me, &events, &mut connected).await;
+        link.disconnected();
+        let dead = if connected {
+            info!(peer = &*link.name, outcome = outcome.err().map(|e| e.to_string()), "connection to a gateway ended");
+            (pause, failures) = (FIRST_PAUSE, 0);
+            false
+        } else {
+            failures += 1;
+            let nobody = outcome.as_ref().err().is_some_and(LinkError::is_nobody_there);
+            debug!(peer = &*link.name, error = outcome.err().map(|e| e.to_string()), "a gateway can't be reached");
+            nobody || failures >= TRIES
+        };
+        let _ = events.send(Event::LinkDown { peer: link.name.clone(), dead });
+        // At once after a loss: whether it is dead is what others wait for.
+        if !connected {
+            sleep(pause).await;
+            pause = (pause * 2).min(LAST_PAUSE);
+        }
+    }
+}
+
+async fn talk(
+    link: &Arc<Link>,
+    address: SocketAddr,
+    me: &Introduction,
+    events: &mpsc::UnboundedSender<Event>,
+    connected: &mut bool,
+) -> Result<(), LinkError> {
+    let stream = timeout(CONNECT_WITHIN, connect(address, &me.token)).await.map_err(|_| LinkError::Timeout)??;
+    *connected = true;
+    let (to, mut outgoing) = mpsc::unbounded_channel();
+    let _ = to.send(Message::Hello { name: me.name.to_string(), boot: me.boot });
+    link.to.store(Some(Arc::new(to)));
+    let _ = events.send(Event::LinkUp { peer: link.name.clone() });
+    let take = |message| {
+        if let Some(message) = link.take(message) {
+            let _ = events.send(Event::Said { peer: link.name.clone(), message });
+        }
+    };
+    Ok(session::run(TokioIo::new(stream), &mut outgoing, take).await?)
+}
+
+async fn connect(address: SocketAddr, token: &Path) -> Result<Upgraded, LinkError> {
+    // Read anew each time: the kubelet replaces it.
+    let token = tokio::fs::read_to_string(token).await.map_err(LinkError::Token)?;
+    let stream = TcpStream::connect(address).await.map_err(LinkError::Connect)?;
+    stream.set_nodelay(true).map_err(LinkError::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::post("/internal/v1/peer")
+        .header(header::HOST, address.to_string())
+        .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, PROTOCOL)
+        .body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| LinkError::Token(std::io::Error::other(error)))?;
+    let response = sender.send_request(request).await?;
+    match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => Ok(hyper::upgrade::on(response).await?),
+        status => Err(LinkError::Status(status)),
+    }
+}
