@@ -73,7 +73,7 @@ pub const PARTS: [Part; 9] = [
     Part {
         name: "stream",
         about: "64 MB down and up through the gateway on loopback, with its peak of memory",
-        minutes: 2,
+        minutes: 1,
         run: |plan| Box::pin(stream::run(plan)),
     },
     Part {
