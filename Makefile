@@ -35,11 +35,12 @@ unit: ## unit and contract tests
 
 .PHONY: e2e
 e2e: ## end-to-end tests, on LAMBENT_TEST_KUBECONFIG, REGISTRY and GATEWAY if set, else on the test cluster
-	tests/cluster/with cargo test $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --lib --test '*'
+	tests/cluster/with cargo test $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --lib --bin bench --test '*'
 
 .PHONY: bench
-bench: ## benchmarks on the test cluster
-	cargo build $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --bin bench
+bench: ## the scoreboard, into docs/benchmarks.md; parts of it: make bench ONLY=warm,cold QUICK=1
+	tests/bench/deps
+	cargo build $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --bin lambent --bin bench
 	tests/cluster/with $(CARGO_TARGET_DIR)/x86_64-unknown-linux-musl/release/bench
 
 .PHONY: lint

@@ -23,6 +23,8 @@ use crate::{Cluster, dump};
 
 /// No test takes this long unless something hangs.
 const LIMIT: Duration = Duration::from_secs(240);
+/// On namespaces of tests and benchmarks.
+pub const LABEL_TEST: &str = "lambent.dev/e2e";
 /// Held for reading by tests that only need their namespace, for writing by those that restart
 /// parts that all share.
 static PARTS: RwLock<()> = RwLock::const_new(());
@@ -56,18 +58,27 @@ pub async fn alone_on_the_cluster<F: Future<Output = ()>>(test: impl FnOnce(Cont
 }
 
 async fn in_temp_ns<F: Future<Output = ()>>(test: impl FnOnce(Context) -> F) {
-    let cx = Context { cluster: Cluster::from_env().await, namespace: unique_name() };
+    let thread = thread::current();
+    let test_name = thread.name().and_then(|name| name.rsplit("::").next()).unwrap_or("test");
+    in_namespace(&format!("e2e-{test_name}"), LIMIT, test).await;
+}
+
+/// Runs something in a namespace of its own, called this and a part that no other run has; it goes
+/// when the work has ended, whichever way.
+///
+/// # Panics
+/// If the work does, or takes longer than `limit`.
+pub async fn in_namespace<T, F: Future<Output = T>>(name: &str, limit: Duration, work: impl FnOnce(Context) -> F) -> T {
+    let cx = Context { cluster: Cluster::from_env().await, namespace: unique(name) };
     cx.create_namespace().await;
-    let test = async { timeout(LIMIT, test(cx.clone())).await.expect("the test hangs") };
-    let outcome = AssertUnwindSafe(Box::pin(test)).catch_unwind().await;
+    let work = async { timeout(limit, work(cx.clone())).await.expect("it hangs") };
+    let outcome = AssertUnwindSafe(Box::pin(work)).catch_unwind().await;
     if outcome.is_err() {
         dump::print(&cx).await;
     }
-    // Not waited for: other tests go on while it is cleaned up.
+    // Not waited for: others go on while it is cleaned up.
     let _ = cx.namespaces().delete(&cx.namespace, &DeleteParams::background()).await;
-    if let Err(panic) = outcome {
-        resume_unwind(panic);
-    }
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 impl Context {
@@ -103,20 +114,18 @@ impl Context {
     async fn create_namespace(&self) {
         let namespace = serde_json::from_value(json!({"metadata": {
             "name": self.namespace,
-            "labels": {"lambent.dev/e2e": "true", "pod-security.kubernetes.io/enforce": "restricted"},
+            "labels": {LABEL_TEST: "true", "pod-security.kubernetes.io/enforce": "restricted"},
         }}));
         let created = self.namespaces().create(&PostParams::default(), &namespace.expect("a namespace")).await;
         created.expect("a namespace for the test");
     }
 }
 
-/// The test's own name, as far as a DNS label allows, and a part that no other run has.
-fn unique_name() -> String {
+/// The name, as far as a DNS label allows, and a part that no other run has.
+fn unique(name: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |d| d.as_secs());
     let run = u64::from(process::id()).wrapping_mul(0x9e37_79b9).wrapping_add(seconds) & 0xff_ffff;
-    let thread = thread::current();
-    let test = thread.name().and_then(|name| name.rsplit("::").next()).unwrap_or("test");
-    let label: String = test.chars().filter(char::is_ascii).map(|c| if c == '_' { '-' } else { c }).take(40).collect();
-    format!("e2e-{}-{run:06x}-{}", label.trim_matches('-'), NUMBER.fetch_add(1, Ordering::Relaxed))
+    let label: String = name.chars().filter(char::is_ascii).map(|c| if c == '_' { '-' } else { c }).take(44).collect();
+    format!("{}-{run:06x}-{}", label.trim_matches('-'), NUMBER.fetch_add(1, Ordering::Relaxed))
 }
