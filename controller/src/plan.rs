@@ -110,10 +110,12 @@ pub(crate) enum Why {
 
 /// Decides.
 pub(crate) fn plan(input: &Input) -> Plan {
-    let rollout = rollout(input);
+    let before = serving_so_far(input);
+    let rollout = before.and_then(|old| rollout(input, old));
     let step = rollout.map(|rollout| rollout.step());
     let need = rollout.map_or(0, |rollout| rollout.need);
-    let serving = serving(input, step).map(|revision| revision.name.clone());
+    let serving = if step == Some(Step::Done) { find(input, input.latest.as_ref()) } else { before };
+    let serving = serving.map(|revision| revision.name.clone());
     let wanted = share_out(input, serving.as_deref(), step);
     let revisions: BTreeMap<_, _> =
         input.revisions.iter().zip(&wanted).map(|(r, wanted)| (r.name.clone(), make_true(r, *wanted))).collect();
@@ -125,9 +127,16 @@ fn find<'a>(input: &'a Input, name: Option<&String>) -> Option<&'a RevisionView>
     input.revisions.iter().find(|r| Some(&r.name) == name)
 }
 
+/// The Revision that serves unless the latest one takes its place: the same as before, while it is
+/// there; else the latest if it is proven, else the newest that is.
+fn serving_so_far(input: &Input) -> Option<&RevisionView> {
+    let latest = find(input, input.latest.as_ref()).filter(|r| r.proven);
+    let newest_proven = || input.revisions.iter().filter(|r| r.proven).max_by_key(|r| (r.created, &r.name));
+    find(input, input.serving.as_ref()).or(latest).or_else(newest_proven)
+}
+
 /// How far the latest Revision is in taking the place of the one that serves.
-fn rollout(input: &Input) -> Option<Rollout> {
-    let old = find(input, input.serving.as_ref())?;
+fn rollout(input: &Input, old: &RevisionView) -> Option<Rollout> {
     let new = find(input, input.latest.as_ref()).filter(|new| new.name != old.name)?;
     let count = |r: &RevisionView, of: fn(&State) -> bool| {
         u32::try_from(r.instances.iter().filter(|i| of(&i.state)).count()).unwrap_or(u32::MAX)
@@ -146,21 +155,6 @@ fn rollout(input: &Input) -> Option<Rollout> {
 /// Instances that the load needs, as the autoscaler sees it.
 fn need(input: &Input, serving: &RevisionView) -> u32 {
     serving.asked.max(input.min).min(input.max)
-}
-
-/// | latest                 | served so far  | serves             |
-/// | ---------------------- | -------------- | ------------------ |
-/// | its rollout is done    | still there    | latest             |
-/// | is not so far          | still there    | as before          |
-/// | is proven              | none, or gone  | latest             |
-/// | is unproven            | none, or gone  | newest proven, if any |
-fn serving(input: &Input, step: Option<Step>) -> Option<&RevisionView> {
-    let latest = find(input, input.latest.as_ref());
-    let newest_proven = || input.revisions.iter().filter(|r| r.proven).max_by_key(|r| (r.created, &r.name));
-    match step {
-        Some(Step::Done) => latest,
-        _ => find(input, input.serving.as_ref()).or(latest.filter(|r| r.proven)).or_else(newest_proven),
-    }
 }
 
 /// Instances for each Revision, in the order of the input: the one that serves comes first, then

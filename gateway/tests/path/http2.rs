@@ -32,7 +32,12 @@ async fn count_frames(request: Request<Incoming>) -> Response<Body> {
     assert!(request.uri().host().is_some_and(|host| host == "hello.shop.fn.example"));
     let frames = stream::unfold((request.into_body(), 0_u32), |(mut body, count)| async move {
         match body.frame().await {
-            Some(frame) => Some((Frame::data(frame.unwrap().into_data().unwrap()), (body, count + 1))),
+            Some(frame) => {
+                let data = frame.unwrap().into_data().unwrap();
+                // The end of a stream may come as a frame of its own.
+                let count = count + u32::from(!data.is_empty());
+                Some((Frame::data(data), (body, count)))
+            }
             None if count < u32::MAX => {
                 let mut trailers = HeaderMap::new();
                 trailers.insert("grpc-status", "0".parse().unwrap());
