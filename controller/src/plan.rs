@@ -175,7 +175,9 @@ fn share_out(input: &Input, serving: Option<&str>, step: Option<Step>) -> Vec<u3
         let revision = &input.revisions[i];
         wanted[i] = match step {
             Some(Step::Run { old, .. }) if is_serving(revision) => old,
-            Some(Step::Run { new, .. } | Step::Ask { new }) if is_latest(revision) => new,
+            Some(Step::Run { new, .. }) if is_latest(revision) => new,
+            // None that answers may go now.
+            Some(Step::Ask { new }) if is_latest(revision) => there(revision).clamp(new, new + input.surge),
             Some(Step::Ask { .. }) if is_serving(revision) => 0,
             Some(Step::GivenUp) if is_latest(revision) => 0,
             _ if is_serving(revision) => need(input, revision),

@@ -395,7 +395,7 @@ proptest! {
     fn carrying_it_out_twice_changes_nothing(input in any_input()) {
         let first = plan(&input);
         // A rollout goes on as soon as its last step is made.
-        prop_assume!(!matches!(first.step, Some(Step::Run { .. })));
+        prop_assume!(!matches!(first.step, Some(Step::Run { .. } | Step::Ask { .. })));
         let second = plan(&carried_out(input, &first));
         prop_assert_eq!(&second.serving, &first.serving);
         for todo in second.revisions.values() {
