@@ -124,7 +124,12 @@ async fn follow<K, Key>(
 
 fn function_view(function: &Function) -> FunctionView {
     let status = function.status.clone().unwrap_or_default();
-    let stalled = status.conditions.find(ConditionType::Stalled).filter(|c| c.status == "True");
+    // A registry that is away may come back; who waits for a first Revision is told all the same.
+    let stalled = status.conditions.iter().find(|c| {
+        c.status == "True"
+            && (c.type_ == ConditionType::Stalled.to_string()
+                || c.type_ == ConditionType::Reconciling.to_string() && c.reason == "RegistryUnreachable")
+    });
     FunctionView {
         key: function.key(),
         settings: Settings::try_from(&function.spec).ok().map(Arc::new),
@@ -246,6 +251,20 @@ impl Authenticate for Reviewer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn callers_are_told_of_what_is_stalled_and_of_a_registry_that_is_away() {
+        let told = |type_: &str, reason: &str| {
+            let mut function = Function::new("hello", serde_json::from_value(json!({"image": "a"})).unwrap());
+            let condition = json!({"type": type_, "status": "True", "reason": reason, "message": "words",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            function.status = Some(serde_json::from_value(json!({"conditions": [condition]})).unwrap());
+            function_view(&function).stalled.map(|stalled| stalled.reason)
+        };
+        assert_eq!(told("Stalled", "ImageNotFound").as_deref(), Some("ImageNotFound"));
+        assert_eq!(told("Reconciling", "RegistryUnreachable").as_deref(), Some("RegistryUnreachable"));
+        assert_eq!(told("Reconciling", "Resolving"), None);
+    }
 
     #[test]
     fn requests_go_to_the_proving_revision_while_none_serves() {

@@ -46,6 +46,18 @@ impl System {
         found.remove(0)
     }
 
+    /// The domain under which functions have hosts of their own.
+    ///
+    /// # Panics
+    /// If the gateway was told none.
+    pub async fn domain(&self) -> String {
+        let pod = self.deployment("gateway").await.spec.and_then(|d| d.template.spec);
+        let containers = pod.map(|pod| pod.containers).unwrap_or_default();
+        let mut variables = containers.into_iter().flat_map(|c| c.env.unwrap_or_default());
+        let domain = variables.find(|variable| variable.name == "LAMBENT_DOMAIN").and_then(|variable| variable.value);
+        domain.expect("the Lambent under test has no gateway.domain")
+    }
+
     /// The name of a part's ServiceAccount, as RBAC sees it.
     pub async fn service_account(&self, component: &str) -> String {
         let pod = self.deployment(component).await.spec.and_then(|d| d.template.spec);

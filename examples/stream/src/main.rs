@@ -1,5 +1,6 @@
 //! Answers that come bit by bit: `/` sends ?count= lines, one every ?interval= milliseconds;
 //! `/events` the same as server-sent events; `/echo` returns a request's body while it arrives.
+//! It speaks HTTP/1 and, with `protocol: h2c`, HTTP/2.
 
 use std::{env, error::Error, net::Ipv4Addr, time::Duration};
 
@@ -9,10 +10,12 @@ use hyper::{
     Request, Response,
     body::{Bytes, Frame, Incoming},
     header::CONTENT_TYPE,
-    server::conn::http1,
     service::service_fn,
 };
-use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -69,8 +72,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             accepted = listener.accept() => {
                 let Ok((socket, _)) = accepted else { continue };
                 let _ = socket.set_nodelay(true);
-                let connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service_fn(answer));
-                tokio::spawn(connections.watch(connection));
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let connection = builder.serve_connection(TokioIo::new(socket), service_fn(answer));
+                tokio::spawn(connections.watch(connection.into_owned()));
             }
         }
     }

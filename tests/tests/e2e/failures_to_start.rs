@@ -41,6 +41,16 @@ async fn an_image_that_does_not_exist_is_told_to_author_and_caller() {
 }
 
 #[tokio::test]
+async fn a_registry_that_is_away_is_told_at_once() {
+    with_temp_ns(async |cx: Context| {
+        let lost = cx.apply("lost", json!({"image": "127.0.0.1:1/lost:1", "queue": {"timeout": "10m"}})).await;
+        lost.await_not_ready("RegistryUnreachable").await;
+        refuses_callers(&lost, &["RegistryUnreachable"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_image_that_appears_later_makes_the_function_ready() {
     with_temp_ns(async |cx: Context| {
         let missing = cx.apply("missing", json!({"image": cx.image("no-such-image")})).await;

@@ -37,7 +37,7 @@ async fn the_prefix_is_cut_off_and_the_rest_is_untouched() {
 #[tokio::test]
 async fn a_host_of_the_domain_names_a_function() {
     with_temp_ns(async |cx: Context| {
-        let domain = domain(&cx).await;
+        let domain = System::new(&cx).domain().await;
         let mirror = cx.deploy("mirror", examples::mirror(&cx)).await;
         let host = format!("{}.{}.{domain}", mirror.name, cx.namespace);
         for host in [host.clone(), format!("{host}:8080"), host.to_uppercase()] {
@@ -51,7 +51,7 @@ async fn a_host_of_the_domain_names_a_function() {
 #[tokio::test]
 async fn a_host_of_the_domain_wins_over_the_path() {
     with_temp_ns(async |cx: Context| {
-        let domain = domain(&cx).await;
+        let domain = System::new(&cx).domain().await;
         let mirror = cx.deploy("mirror", examples::mirror(&cx)).await;
         let host = format!("{}.{}.{domain}", mirror.name, cx.namespace);
         let answer = cx.gateway.send(Request::get("/fn/a/b").header("host", &host)).await.expect(200);
@@ -62,15 +62,6 @@ async fn a_host_of_the_domain_wins_over_the_path() {
         answer.expect_refusal(404, "FunctionNotFound");
     })
     .await;
-}
-
-/// The domain that the gateway was told.
-async fn domain(cx: &Context) -> String {
-    let deployment = System::new(cx).deployment("gateway").await;
-    let containers = deployment.spec.and_then(|d| d.template.spec).map(|pod| pod.containers).unwrap_or_default();
-    let mut variables = containers.into_iter().flat_map(|c| c.env.unwrap_or_default());
-    let domain = variables.find(|variable| variable.name == "LAMBENT_DOMAIN").and_then(|variable| variable.value);
-    domain.expect("the Lambent under test has no gateway.domain")
 }
 
 #[tokio::test]

@@ -1,0 +1,115 @@
+//! A new Revision takes the place of the old one under load: step by step, or not at all.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::ensure;
+use futures::future::join_all;
+use lambent_api::{ConditionType, Conditions};
+use lambent_tests::{Context, Deployed, await_condition, function::revision_of, with_temp_ns};
+use serde_json::json;
+
+/// Calls without a pause until the work is done; every call is answered.
+async fn under_load<T>(function: &Deployed, callers: usize, rest: &str, work: impl Future<Output = T>) -> T {
+    let caller = async || -> () {
+        loop {
+            function.call(rest).await.expect(200);
+        }
+    };
+    tokio::select! {
+        _ = join_all((0..callers).map(|_| caller())) => unreachable!(),
+        done = work => done,
+    }
+}
+
+/// Instances by Revision.
+async fn instances(function: &Deployed) -> anyhow::Result<BTreeMap<String, usize>> {
+    let mut count = BTreeMap::new();
+    for pod in function.instances().await? {
+        *count.entry(revision_of(&pod)).or_insert(0) += 1;
+    }
+    Ok(count)
+}
+
+#[tokio::test]
+async fn instances_are_exchanged_under_load_within_the_surge_and_no_call_fails() {
+    with_temp_ns(async |cx: Context| {
+        let spec = json!({
+            "image": cx.image("slow"), "env": [{"name": "V", "value": "one"}],
+            "scale": {"min": 4, "max": 6, "idle": "1h"}, "rollout": {"maxSurge": 1},
+        });
+        let slow = cx.deploy("slow", spec).await;
+        slow.await_instances(4).await;
+        let old = slow.serving().await;
+        let (mut most, mut both) = (0, false);
+        under_load(&slow, 4, "/?ms=40", async {
+            slow.change(json!({"env": [{"name": "V", "value": "two"}]})).await;
+            await_condition("only the new Revision to have instances", async || {
+                let now = instances(&slow).await?;
+                most = most.max(now.values().sum::<usize>());
+                both |= now.len() == 2 && now.values().all(|count| *count >= 2);
+                ensure!(now.len() == 1 && !now.contains_key(&old), "{now:?}");
+                Ok(())
+            })
+            .await;
+        })
+        .await;
+        assert!(most <= 5, "{most} instances at once");
+        assert!(both, "they were not exchanged step by step");
+        let status = slow.await_ready().await;
+        assert_ne!(status.revision.as_ref(), Some(&old));
+        assert!(status.rollout_since.is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_revision_that_is_not_ready_at_the_deadline_is_given_up_and_tried_again_when_asked() {
+    with_temp_ns(async |cx: Context| {
+        let spec = json!({
+            "image": cx.image("hello"), "scale": {"min": 1, "max": 2}, "rollout": {"deadline": "4s"},
+        });
+        let hello = cx.deploy("hello", spec).await;
+        let good = hello.serving().await;
+        under_load(&hello, 1, "/", async {
+            // It runs and never listens.
+            hello
+                .change(json!({"port": 9999, "image": cx.image("slow"), "env": [{"name": "PORT", "value": "1"}]}))
+                .await;
+            let words = hello.await_not_ready("RolloutDeadlineExceeded").await;
+            assert!(words.contains("rollout.deadline") && words.contains(&good), "{words}");
+            assert!(hello.status().await.unwrap().conditions.is_true(ConditionType::Stalled));
+            await_condition("nothing of it to run any more", async || {
+                let now = instances(&hello).await?;
+                ensure!(now.keys().all(|revision| *revision == good), "{now:?}");
+                Ok(())
+            })
+            .await;
+        })
+        .await;
+        hello.change(json!({"port": null, "image": cx.image("hello"), "env": null})).await;
+        hello.await_ready().await;
+        assert_eq!(hello.serving().await, good);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn going_back_under_load_fails_no_call() {
+    with_temp_ns(async |cx: Context| {
+        let spec =
+            json!({"image": cx.image("slow"), "env": [{"name": "V", "value": "one"}], "scale": {"min": 2, "max": 4}});
+        let slow = cx.deploy("slow", spec).await;
+        let first = slow.serving().await;
+        under_load(&slow, 3, "/?ms=20", async {
+            for (value, back) in [("two", false), ("one", true)] {
+                slow.change(json!({"env": [{"name": "V", "value": value}]})).await;
+                slow.await_ready().await;
+                assert_eq!(slow.serving().await == first, back);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        })
+        .await;
+        assert_eq!(slow.revisions().await.unwrap().len(), 2);
+    })
+    .await;
+}
