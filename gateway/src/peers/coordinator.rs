@@ -252,6 +252,7 @@ impl Coordinator {
                 other => {
                     let task = tokio::spawn(link::keep(peer.link.clone(), pod.address, me, events));
                     *other = Some((*pod, AbortOnDropHandle::new(task)));
+                    peer.link.disconnected();
                     peer.reach = Reach::Connecting;
                 }
             }
@@ -315,6 +316,8 @@ impl Coordinator {
     fn link_down(&mut self, name: &Arc<str>, dead: bool) {
         let Some(peer) = self.peers.get_mut(name) else { return };
         peer.reach = if dead { Reach::Dead } else { Reach::Connecting };
+        // Also where the connection was given up here: whoever waits for an answer asks elsewhere.
+        peer.link.disconnected();
         if dead {
             (peer.occupied, peer.yielding) = Default::default();
             self.lent.forget(name);

@@ -171,7 +171,8 @@ impl Link {
         None
     }
 
-    fn disconnected(&self) {
+    /// The connection is lost, or nobody keeps it any more.
+    pub(super) fn disconnected(&self) {
         self.to.store(None);
         // Their askers ask again.
         self.asked.lock().clear();

@@ -119,6 +119,20 @@ async fn when_the_owner_dies_only_its_own_callers_fail() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_the_answer_of_a_gateway_that_was_deleted_by_force() {
+    let mut world = World::of(&["a", "b"]).await;
+    world.function("hello", json!({})).await;
+    world.settled(&["hello"]).await;
+    let owner = world.owner_of("hello");
+    let caller = tokio::spawn(call(world.nodes[1 - owner].public, get("/fn/shop/hello")));
+    until("it waits at the owner", || world.nodes[owner].queued_or_running("hello") == 1).await;
+    world.unlist(owner);
+    until("it waits at the other", || world.nodes[1 - owner].queued_or_running("hello") == 1).await;
+    world.instance("hello", MS).await;
+    assert_eq!(caller.await.unwrap().unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn slots_of_a_gateway_that_died_are_free_again() {
     let mut world = World::of(&["a", "b"]).await;
     world.function("hello", json!({"concurrency": 1})).await;

@@ -132,6 +132,7 @@ pub struct World {
     _directory: tempfile::TempDir,
     changes: Vec<Change>,
     started: u32,
+    unlisted: Vec<Arc<str>>,
 }
 
 impl World {
@@ -139,7 +140,14 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let token = directory.path().join("token");
         std::fs::write(&token, "secret\n").unwrap();
-        let mut world = Self { nodes: Vec::new(), token, _directory: directory, changes: Vec::new(), started: 0 };
+        let mut world = Self {
+            nodes: Vec::new(),
+            token,
+            _directory: directory,
+            changes: Vec::new(),
+            started: 0,
+            unlisted: Vec::new(),
+        };
         for name in names {
             world.join(name).await;
         }
@@ -162,10 +170,17 @@ impl World {
             let ready = !node.shutdown.is_cancelled();
             (node.name.clone(), PeerPod { address: node.internal, ready })
         };
-        let pods: BTreeMap<_, _> = self.nodes.iter().map(pod).collect();
+        let there = self.nodes.iter().filter(|node| !self.unlisted.contains(&node.name));
+        let pods: BTreeMap<_, _> = there.map(pod).collect();
         for node in &self.nodes {
             let _ = node.events.send(Event::Pods(pods.clone()));
         }
+    }
+
+    /// A gateway's pod is gone from the API while its process still runs, as after a deletion by force.
+    pub fn unlist(&mut self, at: usize) {
+        self.unlisted.push(self.nodes[at].name.clone());
+        self.tell_pods();
     }
 
     /// Drains a gateway, as SIGTERM does. The others are not told by anyone but itself.

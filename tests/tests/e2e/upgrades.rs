@@ -44,7 +44,12 @@ async fn an_upgrade_that_replaces_every_part_fails_no_call_and_scaling_goes_on()
                 Ok(())
             })
             .await;
-            slow.await_instances(2).await;
+            await_condition("both callers to have an instance", async || {
+                let now = slow.instances().await?.len();
+                ensure!(now >= 2, "{now}");
+                Ok(())
+            })
+            .await;
         };
         tokio::select! {
             _ = calls => {}
