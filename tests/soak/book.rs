@@ -99,6 +99,7 @@ impl Book {
             self.judge_call(&call, &happenings);
             self.judged.push_back(call);
         }
+        let known = self.unjudged.iter().map(|call| call.due).fold(known, f64::min);
         self.judge_faults(now, known.min(now - SETTLES), &happenings);
         self.forget(now - KEPT);
     }

@@ -162,7 +162,7 @@ impl Callers {
 
     fn run(&self, body: &[u8]) -> Option<Run> {
         let json: Value = serde_json::from_slice(body).ok()?;
-        let from = self.world.from_unix_millis(json["from"].as_u64()?);
+        let from = self.world.since_unix_millis(json["from"].as_u64()?);
         Some(Run { host: json["hostname"].as_str()?.to_owned(), from, running: json["running"].as_u64()? as u32 })
     }
 }

@@ -68,6 +68,16 @@ pub struct Planned {
     pub fault: Fault,
 }
 
+impl Planned {
+    /// The Function that it is about: one of the run's, or the one that it makes.
+    pub fn function(&self) -> Option<String> {
+        match self.fault {
+            Fault::NewWithBadImage { .. } => Some(format!("newcomer-{}", self.number)),
+            _ => self.fault.function().map(str::to_owned),
+        }
+    }
+}
+
 /// Two sequences of faults that run side by side: of the platform, and of Functions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Schedule {

@@ -49,7 +49,7 @@ impl World {
     }
 
     /// The same from milliseconds of Unix time, as pods of this machine tell it.
-    pub fn from_unix_millis(&self, millis: u64) -> Seconds {
+    pub fn since_unix_millis(&self, millis: u64) -> Seconds {
         millis as f64 / 1000.0 - self.started_unix
     }
 
@@ -77,7 +77,7 @@ impl World {
     pub fn begin(&self, planned: &Planned) {
         let Planned { number, fault, .. } = planned.clone();
         progress::say(&format!("#{number} {fault}"));
-        let function = fault.function().map(str::to_owned);
+        let function = planned.function();
         let (from, what, killed) = (self.now(), String::new(), Vec::new());
         self.happenings.lock().push(Happening { number, fault, function, what, from, to: None, failed: None, killed });
     }

@@ -78,29 +78,28 @@ pub async fn roll_out_bad(
 pub async fn new_with_bad_image(
     world: &World,
     callers: &Arc<Callers>,
-    number: usize,
+    (number, name): (usize, &str),
     how: BadImage,
     seconds: u64,
 ) -> anyhow::Result<()> {
-    let (name, profile) = (format!("newcomer-{number}"), mix::newcomer(&world.cx));
+    let profile = mix::newcomer(&world.cx);
     let mut spec = profile.spec.clone();
     merge(&mut spec, spoilt(world, how));
-    insist(PATIENCE, "the new Function", async || Ok(world.cx.try_apply(&name, spec.clone()).await?)).await?;
-    world.hits(number, &name);
-    world.note(number, |h| h.function = Some(name.clone()));
-    let load = callers.start(&name, &profile);
+    insist(PATIENCE, "the new Function", async || Ok(world.cx.try_apply(name, spec.clone()).await?)).await?;
+    world.hits(number, name);
+    let load = callers.start(name, &profile);
     sleep(Duration::from_secs(seconds)).await;
-    world.change(&name, &json!({"image": profile.spec["image"], "command": null})).await?;
+    world.change(name, &json!({"image": profile.spec["image"], "command": null})).await?;
     world.is_over(number);
-    is_ready(world, &name).await?;
+    is_ready(world, name).await?;
     sleep(LIVES_ON).await;
     drop(load);
     insist(PATIENCE, "its last calls", async || {
-        ensure!(callers.under_way_of(&name) == 0, "calls are under way");
+        ensure!(callers.under_way_of(name) == 0, "calls are under way");
         Ok(())
     })
     .await?;
-    world.cx.api::<Function>().delete(&name, &DeleteParams::default()).await?;
+    world.cx.api::<Function>().delete(name, &DeleteParams::default()).await?;
     Ok(())
 }
 

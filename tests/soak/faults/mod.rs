@@ -52,7 +52,8 @@ async fn inflict(world: &Arc<World>, callers: &Arc<Callers>, planned: &Planned) 
             function::roll_out_bad(world, number, function, *how, *seconds).await
         }
         Fault::NewWithBadImage { how, seconds } => {
-            function::new_with_bad_image(world, callers, number, *how, *seconds).await
+            let name = planned.function().unwrap_or_default();
+            function::new_with_bad_image(world, callers, (number, &name), *how, *seconds).await
         }
         Fault::Scale { function, min } => world.change(function, &serde_json::json!({"scale": {"min": min}})).await,
         Fault::Concurrency { function, to } => world.change(function, &serde_json::json!({"concurrency": to})).await,
