@@ -73,6 +73,7 @@ pub struct PodRow {
     killed: usize,
     first_mib: f64,
     most_mib: f64,
+    most_mib_at: Seconds,
     last_mib: f64,
 }
 
@@ -121,7 +122,7 @@ impl Report {
         }
         let _ = writeln!(text, "\n{:<44} {:>8} {:>8} {:>26}", "pod", "restarts", "killed", "MiB first, most, last");
         for row in &self.platform {
-            let PodRow { name, restarts, killed, first_mib, most_mib, last_mib } = row;
+            let PodRow { name, restarts, killed, first_mib, most_mib, last_mib, .. } = row;
             let memory = format!("{first_mib:.1}, {most_mib:.1}, {last_mib:.1}");
             let _ = writeln!(text, "{name:<44} {restarts:>8} {killed:>8} {memory:>26}");
         }
@@ -171,15 +172,16 @@ fn faults(book: &Book, happenings: &[Happening]) -> Vec<FaultRow> {
 fn platform(book: &Book, happenings: &[Happening]) -> Vec<PodRow> {
     let uids: BTreeSet<&str> = book.platform.iter().map(|pod| pod.uid.as_str()).collect();
     let row = |uid: &&str| {
-        let mut of = book.platform.iter().filter(|pod| pod.uid == **uid);
-        let first = of.next()?;
-        let last = book.platform.iter().rfind(|pod| pod.uid == **uid)?;
+        let of = || book.platform.iter().filter(|pod| pod.uid == **uid);
+        let (first, last) = (of().next()?, of().next_back()?);
+        let most = of().max_by(|a, b| a.memory.total_cmp(&b.memory))?;
         Some(PodRow {
             name: last.name.clone(),
             restarts: last.restarts,
             killed: happenings.iter().flat_map(|h| &h.killed).filter(|killed| *killed == *uid).count(),
             first_mib: first.memory,
-            most_mib: of.map(|pod| pod.memory).fold(first.memory, f64::max),
+            most_mib: most.memory,
+            most_mib_at: most.at,
             last_mib: last.memory,
         })
     };
