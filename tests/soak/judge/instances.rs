@@ -10,6 +10,8 @@ use crate::{
 
 /// What had been decided meanwhile is done by then.
 pub const AFTER: Seconds = 8.0;
+/// So little over a whole number of instances is not one more.
+const HAIR: f64 = 0.1;
 /// The load before, which goes on.
 const BEFORE: Seconds = 10.0;
 
@@ -48,7 +50,7 @@ fn needed(calls: &[&Call], function: &str, at: Seconds, concurrency: u32) -> usi
     let since = at - BEFORE;
     let busy = |call: &&&Call| (call.ended.min(at) - call.sent.max(since)).max(0.0);
     let total: Seconds = calls.iter().filter(|call| call.function == function).map(|call| busy(&call)).sum();
-    (total / BEFORE / Seconds::from(concurrency)).ceil() as usize
+    (total / BEFORE / Seconds::from(concurrency) - HAIR).ceil() as usize
 }
 
 #[cfg(test)]
