@@ -35,13 +35,18 @@ unit: ## unit and contract tests
 
 .PHONY: e2e
 e2e: ## end-to-end tests, on LAMBENT_TEST_KUBECONFIG, REGISTRY and GATEWAY if set, else on the test cluster
-	tests/cluster/with cargo test $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --lib --bin bench --test '*'
+	tests/cluster/with cargo test $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --lib --bin bench --bin soak --test '*'
 
 .PHONY: bench
 bench: ## the scoreboard, into docs/benchmarks.md; parts of it: make bench ONLY=warm,cold QUICK=1
 	tests/bench/deps
 	cargo build $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --bin lambent --bin bench
 	tests/cluster/with $(CARGO_TARGET_DIR)/x86_64-unknown-linux-musl/release/bench
+
+.PHONY: soak
+soak: ## load while faults come at random times: make soak [MINUTES=10] [SEED=n] [FAULTS=functions]
+	cargo build $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --bin lambent --bin soak
+	tests/cluster/with $(CARGO_TARGET_DIR)/x86_64-unknown-linux-musl/release/soak
 
 .PHONY: lint
 lint: ## format and clippy, warnings are errors

@@ -1,7 +1,7 @@
 //! Headers on their way through: what is for one hop only is taken off, what a proxy tells is
 //! added (RFC 9110 section 7.6, RFC 7239 and its predecessors X-Forwarded-*).
 
-use std::{fmt::Write, net::IpAddr};
+use std::{fmt::Write as _, io::Write as _, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, uri::Authority};
 
@@ -21,16 +21,21 @@ const MAX_REQUEST_ID: usize = 128;
 
 /// Takes off what concerns one connection only.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.remove(header::CONNECTION) {
-        let named = connection.to_str().unwrap_or_default().split(',');
-        // Content-Length frames the message and is never hop-by-hop, whatever Connection says.
-        for name in named.filter_map(|n| n.trim().parse::<HeaderName>().ok()).filter(|n| n != header::CONTENT_LENGTH) {
-            headers.remove(name);
-        }
+    let named: Vec<HeaderName> =
+        list(headers, header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    // Content-Length frames the message and is never hop-by-hop, whatever Connection says.
+    for name in named.into_iter().filter(|name| *name != header::CONTENT_LENGTH) {
+        headers.remove(name);
     }
+    headers.remove(header::CONNECTION);
     for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
         headers.remove(name);
     }
+}
+
+/// The members of a list, be it one line or several (RFC 9110 section 5.3).
+pub fn list(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(name).into_iter().flat_map(|line| line.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii))
 }
 
 /// Whether a message is a gRPC call or its answer.
@@ -40,8 +45,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// Whether the caller takes trailers.
 pub fn takes_trailers(headers: &HeaderMap) -> bool {
-    let te = headers.get(header::TE).and_then(|value| value.to_str().ok());
-    te.is_some_and(|te| te.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers")))
+    list(headers, header::TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Takes trailers, on behalf of the caller: gRPC calls are refused without it.
@@ -79,8 +83,12 @@ pub fn to_http2<B>(request: &mut Request<B>) {
 /// Tells the function who called, how and under which name.
 pub fn add_forwarded(headers: &mut HeaderMap, peer: IpAddr, version: Version) {
     add_via_and_forwarded(headers, peer, version);
-    let before = headers.get(&X_FORWARDED_FOR).and_then(|v| v.to_str().ok()).map(|v| format!("{v}, "));
-    let mut chain = before.unwrap_or_default();
+    // All lines in one: some functions look at the first only, some proxies before us add theirs last.
+    let mut chain = Vec::new();
+    for line in headers.get_all(&X_FORWARDED_FOR) {
+        chain.extend_from_slice(line.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
     let _ = write!(chain, "{}", peer.to_canonical());
     if let Ok(value) = HeaderValue::try_from(chain) {
         headers.insert(X_FORWARDED_FOR, value);
@@ -150,6 +158,28 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "x-other"]);
+    }
+
+    #[test]
+    fn lists_may_have_several_lines() {
+        let mut headers = HeaderMap::new();
+        let lines = [
+            ("connection", "close"),
+            ("connection", "x-secret"),
+            ("x-secret", "1"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("te", "gzip"),
+            ("te", "Trailers"),
+        ];
+        for (name, value) in lines {
+            headers.append(name, value.parse().unwrap());
+        }
+        assert!(takes_trailers(&headers));
+        remove_hop_by_hop(&mut headers);
+        add_forwarded(&mut headers, "10.0.0.3".parse().unwrap(), Version::HTTP_11);
+        assert!(!headers.contains_key("x-secret"));
+        assert_eq!(headers[&X_FORWARDED_FOR], "10.0.0.1, 10.0.0.2, 10.0.0.3");
     }
 
     #[test]

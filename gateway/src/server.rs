@@ -20,6 +20,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use thiserror::Error;
 use tokio::{
+    io::Interest,
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -43,6 +44,10 @@ const MAX_STREAMS: u32 = 250;
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// With which HTTP/2 begins, and no method of HTTP/1 does.
 const PREFACE: &[u8] = b"PRI";
+
+/// Between two looks at a connection that begins with less than that: callers who do so on purpose
+/// cost next to nothing.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How a drain goes.
 #[derive(Clone, Copy, Debug)]
@@ -178,12 +183,18 @@ impl Server {
 /// Looks at the first bytes without taking them.
 async fn begins_as_http2(stream: &TcpStream) -> std::io::Result<bool> {
     let mut first = [0; PREFACE.len()];
+    let mut pause = Duration::from_millis(1);
     loop {
         let length = stream.peek(&mut first).await?;
         if length == first.len() || first[..length] != PREFACE[..length] || length == 0 {
             return Ok(first[..length] == *PREFACE);
         }
-        // Less than a method's name: the rest follows, or the time runs out.
-        sleep(Duration::from_millis(1)).await;
+        // Less than a method's name, and the socket stays readable: nothing tells when the rest is
+        // there. Whoever has closed sends no more.
+        if stream.ready(Interest::READABLE).await?.is_read_closed() {
+            return Ok(false);
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

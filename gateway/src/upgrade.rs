@@ -11,7 +11,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{io::copy_bidirectional, time::timeout};
 
-use crate::{access_log::Record, body::RequestBody, permit::Permit};
+use crate::{access_log::Record, body::RequestBody, headers::list, permit::Permit};
 
 /// A caller's wish to change the protocol.
 #[derive(Debug)]
@@ -57,9 +57,8 @@ pub fn is_agreed(response: &Response<Incoming>) -> bool {
 
 /// The protocol that a message names, which `Connection` must name as well (RFC 9110 section 7.8).
 pub fn wanted(headers: &HeaderMap) -> Option<HeaderValue> {
-    let connection = headers.get(header::CONNECTION)?.to_str().ok()?;
-    let named = connection.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
-    headers.get(header::UPGRADE).filter(|_| named).cloned()
+    let named = || list(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    headers.get(header::UPGRADE).filter(|_| named()).cloned()
 }
 
 /// Names the protocol in a message for the next hop.

@@ -18,6 +18,7 @@ pub mod examples;
 pub mod function;
 pub mod http;
 pub mod in_flight;
+pub mod process;
 pub mod raw;
 pub mod registry;
 pub mod system;

@@ -400,3 +400,14 @@ async fn a_web_socket_holds_its_slot_until_one_side_ends() {
     drop(caller);
     until("its slot is free", || gateway.in_flight() == 0).await;
 }
+
+#[tokio::test]
+async fn a_caller_who_closes_amid_a_methods_name_is_let_go_at_once() {
+    let gateway = Gateway::start(json!({})).await;
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(b"PR").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    assert!(end.is_ok(), "the connection is held");
+}

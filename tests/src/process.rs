@@ -1,0 +1,108 @@
+//! Processes of this machine, as the kernel knows them: those of a pod on a one-node cluster too.
+
+use std::fs;
+
+use anyhow::{Context as _, ensure};
+
+/// Ticks a second in /proc: fixed in the kernel's interface.
+const TICKS: f64 = 100.0;
+
+/// Processor seconds, user and system, of these processes so far; 10 ms at the smallest.
+pub fn cpu_seconds(pids: &[u32]) -> f64 {
+    pids.iter().filter_map(|pid| cpu_ticks(*pid)).sum::<u64>() as f64 / TICKS
+}
+
+fn cpu_ticks(pid: u32) -> Option<u64> {
+    let fields = stat(pid)?;
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
+/// The fields of /proc/pid/stat from the state on: what is before it may have spaces.
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
+}
+
+/// A process and those that it started.
+pub fn with_children(pid: u32) -> Vec<u32> {
+    let is_child = |other: &u32| stat(*other).is_some_and(|s| s.get(1).is_some_and(|p| *p == pid.to_string()));
+    [pid].into_iter().chain(all().into_iter().filter(is_child)).collect()
+}
+
+fn all() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The processes of a pod's containers that run on this machine.
+///
+/// # Errors
+/// If there are none.
+pub fn of_pod(uid: &str) -> anyhow::Result<Vec<u32>> {
+    let in_its_cgroup = |pid: &u32| {
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let pause = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "pause");
+        !pause && (cgroup.contains(uid) || cgroup.contains(&uid.replace('-', "_")))
+    };
+    let pids: Vec<u32> = all().into_iter().filter(in_its_cgroup).collect();
+    ensure!(!pids.is_empty(), "pod {uid} has no process on this machine: run this where the node runs");
+    Ok(pids)
+}
+
+/// Resident memory now, in KiB.
+pub fn resident(pids: &[u32]) -> f64 {
+    pids.iter().filter_map(|pid| memory(*pid, "VmRSS:")).sum()
+}
+
+/// The most resident memory since the last [`forget_peak`], in KiB.
+///
+/// # Errors
+/// If there is no such process.
+pub fn peak(pid: u32) -> anyhow::Result<f64> {
+    memory(pid, "VmHWM:").with_context(|| format!("no process {pid}"))
+}
+
+/// Starts a process's peak of memory anew.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn forget_peak(pid: u32) -> anyhow::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("starting the peak of memory anew")
+}
+
+fn memory(pid: u32, name: &str) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        process::Command,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_knows_of_this_process() {
+        let pid = std::process::id();
+        assert!(resident(&[pid]) > 100.0);
+        assert!(peak(pid).unwrap() >= resident(&[pid]) * 0.5);
+        let before = cpu_seconds(&[pid]);
+        let begun = Instant::now();
+        while cpu_seconds(&[pid]) == before {
+            assert!(begun.elapsed() < Duration::from_secs(20), "used no processor");
+        }
+    }
+
+    #[test]
+    fn children_are_found() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let found = with_children(std::process::id()).contains(&child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found);
+    }
+}
