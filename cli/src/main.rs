@@ -13,6 +13,7 @@ mod roles;
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
+use lambent_fleet::process::supervise;
 
 use crate::args::{Cli, Command};
 
@@ -20,6 +21,11 @@ use crate::args::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before all else, and not among the commands: it is part of each cold start of `lambent dev`.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == supervise::ARGUMENT) {
+        return supervise::main(arguments);
+    }
     let cli = Cli::parse();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("lambent: a TLS provider was installed already");
