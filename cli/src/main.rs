@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
+        Command::Dev(args) => roles::dev::run(args).await,
         Command::Controller(args) => roles::controller::run(args).await,
         Command::Gateway(args) => roles::gateway::run(args).await,
         Command::Autoscaler(args) => roles::autoscaler::run(args).await,

@@ -22,4 +22,6 @@ mod watch;
 pub use kind::Kind;
 pub use objects::{Key, Store};
 pub use refusal::Refusal;
+pub(crate) use request::pairs;
+pub(crate) use service::whole;
 pub use service::{Answer, answer, client};
