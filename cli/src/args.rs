@@ -56,7 +56,7 @@ pub struct DevArgs {
     #[arg(
         long,
         env = "LAMBENT_DEV_LOG_LEVEL",
-        default_value = "warn,lambent_dev=info,lambent=info,lambent_autoscaler::record=info,output=info"
+        default_value = "warn,lambent_dev=info,lambent::roles=info,lambent_autoscaler::record=info,output=info"
     )]
     pub log_level: String,
 }

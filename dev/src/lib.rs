@@ -138,6 +138,7 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     let first = loader.look().map_err(Error::Paths)?;
     let engine = choose(engine, &first).await?;
     say_what_is_there(&first, engine.as_ref());
+    loader.begin(&first);
     let shown = Arc::new(news::Shown(output.clone()));
     let fleet = ProcessFleet::new(FleetConfig { supervisor, engine, output: shown });
 
@@ -167,7 +168,9 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
         "the watch of Revisions",
         lambent_autoscaler::kube::revisions(kube::Api::all(client.clone()), news_sender.clone()),
     ));
+    let (ready, is_ready) = watch::channel(false);
     let gateway = tokio::spawn(gateway(
+        ready,
         public,
         listen,
         drain,
@@ -186,7 +189,7 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     let controller = controller(url.clone(), client, fleet.clone(), drained, registry.clone(), roles_end.clone());
     tasks.spawn(named("the controller", controller));
     tasks.spawn(named("the files", loader.run(first)));
-    info!("serving at {url}/fn/<namespace>/<name>");
+    tasks.spawn(announce(url, is_ready));
 
     let result = tokio::select! {
         ended = gateway => gateway_end(ended),
@@ -204,6 +207,13 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     result
 }
 
+/// Says where to call once the gateway knows everything.
+async fn announce(url: String, mut ready: watch::Receiver<bool>) -> &'static str {
+    let _ = ready.wait_for(|ready| *ready).await;
+    info!("serving at {url}/fn/<namespace>/<name>");
+    std::future::pending().await
+}
+
 async fn named<T>(name: &'static str, work: impl Future<Output = T>) -> &'static str {
     work.await;
     name
@@ -218,6 +228,7 @@ fn gateway_end(ended: Result<Result<(), lambent_gateway::Error>, tokio::task::Jo
 
 #[allow(clippy::too_many_arguments)] // The parts of a role.
 async fn gateway(
+    ready: watch::Sender<bool>,
     public: TcpListener,
     listen: SocketAddr,
     drain: Duration,
@@ -237,7 +248,6 @@ async fn gateway(
         drain: Drain { delay: Duration::ZERO, grace: drain },
     };
     let ports = Ports { public, internal: None };
-    let (ready, _) = watch::channel(false);
     lambent_gateway::run_on(ports, config, client, fleet, &registry, ready, shutdown, |parts| drop(inside.send(parts)))
         .await
 }

@@ -65,6 +65,14 @@ impl Loader {
         Ok(wanted)
     }
 
+    /// Carries out what needs no time, so that whoever calls at once finds it.
+    pub(crate) fn begin(&self, first: &Wanted) {
+        for (manifest, source) in first.functions.values().filter(|(manifest, _)| manifest.annotations.build.is_none())
+        {
+            self.put(manifest, source.as_ref());
+        }
+    }
+
     /// Carries out what was found, and what follows from every change. Never ends.
     pub(crate) async fn run(mut self, first: Wanted) {
         let (sender, mut changes) = mpsc::channel(1);

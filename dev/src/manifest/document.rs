@@ -68,7 +68,7 @@ fn document(before: usize, text: &str) -> Option<Result<Document, Fault>> {
             });
             let mut lines = HashMap::new();
             if let Some(root) = MarkedYaml::load_from_str(text).ok().and_then(|all| all.into_iter().next()) {
-                note(&root, String::new(), before, &mut lines);
+                note(&root, "", before, &mut lines);
             }
             Some(Ok(Document { value, lines, first_line: before + first.unwrap_or(0) + 1 }))
         }
@@ -91,21 +91,21 @@ fn words(error: &serde_yaml::Error) -> String {
     text.split(" at line ").next().unwrap_or(&text).to_owned()
 }
 
-fn note(node: &MarkedYaml<'_>, pointer: String, before: usize, lines: &mut HashMap<String, usize>) {
+fn note(node: &MarkedYaml<'_>, pointer: &str, before: usize, lines: &mut HashMap<String, usize>) {
     match &node.data {
         YamlData::Mapping(entries) => {
             for (key, value) in entries {
                 let Some(name) = key.data.as_str() else { continue };
                 let inner = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
                 lines.insert(inner.clone(), before + key.span.start.line());
-                note(value, inner, before, lines);
+                note(value, &inner, before, lines);
             }
         }
         YamlData::Sequence(items) => {
             for (index, item) in items.iter().enumerate() {
                 let inner = format!("{pointer}/{index}");
                 lines.insert(inner.clone(), before + item.span.start.line());
-                note(item, inner, before, lines);
+                note(item, &inner, before, lines);
             }
         }
         _ => {}

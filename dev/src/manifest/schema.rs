@@ -9,6 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use serde_json::Value;
 
 use super::rules;
+use crate::store::{Kind, defaults};
 
 /// What does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +30,8 @@ impl fmt::Display for Misfit {
 fn path(pointer: &str) -> String {
     pointer.split('/').skip(1).fold(String::new(), |mut path, part| {
         let part = part.replace("~1", "/").replace("~0", "~");
-        if !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()) {
-            path.push_str(&format!("[{part}]"));
-        } else if part.contains(['.', '/']) {
+        let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number || part.contains(['.', '/']) {
             path.push_str(&format!("[{part}]"));
         } else {
             path.push_str(if path.is_empty() { "" } else { "." });
@@ -79,6 +79,10 @@ pub(super) fn check(function: &Value) -> Vec<Misfit> {
     let mut function = function.clone();
     // The server's own, which a manifest that was read from a cluster still has.
     function.as_object_mut().map(|fields| fields.remove("status"));
+    // As a server does before it checks: rules count on defaults.
+    if function["spec"].is_object() {
+        defaults::fill_in(Kind::Function, &mut function);
+    }
     walk(schema, &function, "", &mut misfits);
     misfits
 }
@@ -193,7 +197,8 @@ fn scalar(schema: &JSONSchemaProps, value: &Value) -> Option<String> {
         Some("array") => value.is_array(),
         _ => true,
     };
-    if !fits && !(value.is_null() && schema.nullable == Some(true)) {
+    let is_allowed_null = value.is_null() && schema.nullable == Some(true);
+    if !(fits || is_allowed_null) {
         let wanted = if int_or_string { "a whole number or a string" } else { in_words(schema.type_.as_deref()) };
         return Some(format!("must be {wanted}, is {value}"));
     }

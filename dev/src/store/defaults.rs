@@ -16,7 +16,7 @@ static SCHEMAS: LazyLock<HashMap<&'static str, Value>> = LazyLock::new(|| {
 });
 
 /// Fills in what the schema of the kind has a default for.
-pub(super) fn fill_in(kind: Kind, object: &mut Value) {
+pub(crate) fn fill_in(kind: Kind, object: &mut Value) {
     if let Some(schema) = SCHEMAS.get(kind.name()) {
         fill(&schema["properties"]["spec"], &mut object["spec"]);
     }

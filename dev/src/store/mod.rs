@@ -8,7 +8,7 @@
 //! unix socket  --'                 `-> patch, scale, defaults (pure)
 //! ```
 
-mod defaults;
+pub(crate) mod defaults;
 mod kind;
 mod objects;
 mod patch;

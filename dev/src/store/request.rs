@@ -64,7 +64,7 @@ impl Query {
                 "watch" => query.watch = value == "true" || value == "1",
                 "allowWatchBookmarks" => query.bookmarks = value == "true" || value == "1",
                 "resourceVersion" if !value.is_empty() => {
-                    query.version = Some(number()?).filter(|version| *version > 0)
+                    query.version = Some(number()?).filter(|version| *version > 0);
                 }
                 "timeoutSeconds" => query.timeout_seconds = Some(number()?),
                 "labelSelector" => query.selector = Selector::parse(&value)?,
