@@ -1,6 +1,8 @@
 //! Processes of this machine keep the contract that every kind of fleet keeps, and leave nothing
 //! behind. With the real binary as supervisor.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests.
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,

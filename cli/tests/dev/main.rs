@@ -1,5 +1,7 @@
 //! `lambent dev` as a user has it: real processes, real files, real signals.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests.
+
 mod support;
 
 use std::{

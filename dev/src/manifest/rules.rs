@@ -1,11 +1,28 @@
 //! CEL rules of a definition (`x-kubernetes-validations`), evaluated as an API server does when an
 //! object is created.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use cel::{Context, Program, Value as Cel};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
+use parking_lot::Mutex;
 use serde_json::Value;
+
+/// Compiled once: there are a few rules, and they are asked for every manifest. Bounded, as they are
+/// all ours.
+static PROGRAMS: LazyLock<Mutex<HashMap<String, Arc<Program>>>> = LazyLock::new(Mutex::default);
+
+fn compiled(rule: &str) -> Result<Arc<Program>, String> {
+    if let Some(program) = PROGRAMS.lock().get(rule) {
+        return Ok(program.clone());
+    }
+    let program = Arc::new(Program::compile(rule).map_err(|error| error.to_string())?);
+    PROGRAMS.lock().insert(rule.to_owned(), program.clone());
+    Ok(program)
+}
 
 /// The messages of the rules that a value breaks.
 pub(super) fn broken(rules: &[ValidationRule], value: &Value) -> Vec<String> {
@@ -32,7 +49,7 @@ fn breaks(rule: &str, value: &Value) -> Result<(), Option<String>> {
 }
 
 fn evaluate(rule: &str, value: &Value) -> Result<Cel, String> {
-    let program = Program::compile(rule).map_err(|error| error.to_string())?;
+    let program = compiled(rule)?;
     let mut context = Context::default();
     context.add_variable_from_value("self", to_cel(value));
     program.execute(&context).map_err(|error| error.to_string())
@@ -40,7 +57,7 @@ fn evaluate(rule: &str, value: &Value) -> Result<Cel, String> {
 
 /// Whether a text matches a regular expression, by CEL's own means.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
-    let Ok(program) = Program::compile("text.matches(pattern)") else { return true };
+    let Ok(program) = compiled("text.matches(pattern)") else { return true };
     let mut context = Context::default();
     context.add_variable_from_value("text", text.to_owned());
     context.add_variable_from_value("pattern", pattern.to_owned());

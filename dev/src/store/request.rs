@@ -108,22 +108,22 @@ fn decode(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn target(path: &str) -> Option<(Kind, Option<String>, Option<String>, Option<String>)> {
-        Target::parse(path).map(|t| (t.kind, t.namespace, t.name, t.subresource))
+    fn is(kind: Kind, rest: [Option<&str>; 3]) -> Option<Target> {
+        let [namespace, name, subresource] = rest.map(|part| part.map(str::to_owned));
+        Some(Target { kind, namespace, name, subresource })
     }
 
     #[test]
     fn paths_are_those_of_an_api_server() {
-        let some = |text: &str| Some(text.to_owned());
         let functions = "/apis/lambent.dev/v1alpha1/functions";
-        assert_eq!(target(functions), Some((Kind::Function, None, None, None)));
+        assert_eq!(Target::parse(functions), is(Kind::Function, [None; 3]));
         let scale = "/apis/lambent.dev/v1alpha1/namespaces/shop/revisions/r-1/scale";
-        assert_eq!(target(scale), Some((Kind::Revision, some("shop"), some("r-1"), some("scale"))));
-        assert_eq!(target("/api/v1/namespaces/shop/pods"), Some((Kind::Pod, some("shop"), None, None)));
+        assert_eq!(Target::parse(scale), is(Kind::Revision, [Some("shop"), Some("r-1"), Some("scale")]));
+        assert_eq!(Target::parse("/api/v1/namespaces/shop/pods"), is(Kind::Pod, [Some("shop"), None, None]));
         let events = "/apis/events.k8s.io/v1/namespaces/shop/events/e";
-        assert_eq!(target(events), Some((Kind::Event, some("shop"), some("e"), None)));
+        assert_eq!(Target::parse(events), is(Kind::Event, [Some("shop"), Some("e"), None]));
         for other in ["/api/v1/secrets", "/apis/lambent.dev/v2/functions", "/version", "/api/v1/functions", "/"] {
-            assert_eq!(target(other), None, "{other}");
+            assert_eq!(Target::parse(other), None, "{other}");
         }
     }
 
