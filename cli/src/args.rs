@@ -22,6 +22,8 @@ pub enum Command {
     /// is said by annotations of the manifest: dev.lambent.dev/command, and if wanted .../workdir, .../watch
     /// (files whose change makes a new Revision) and .../build; or its image is run by podman, nerdctl or docker.
     Dev(DevArgs),
+    /// Checks manifests as a cluster would, without one: schema, unknown fields and rules, with line numbers
+    Check(CheckArgs),
     /// Makes Functions true: Revisions, instances, status. Runs in the cluster; the chart starts it
     Controller(ControllerArgs),
     /// Takes requests, queues them and forwards them to instances. Runs in the cluster
@@ -59,6 +61,13 @@ pub struct DevArgs {
         default_value = "warn,lambent_dev=info,lambent::roles=info,lambent_autoscaler::record=info,output=info"
     )]
     pub log_level: String,
+}
+
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Manifests; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -5,6 +5,7 @@
 
 mod admin;
 mod args;
+mod commands;
 mod healthcheck;
 mod lease;
 mod logging;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Dev(args) => roles::dev::run(args).await,
+        Command::Check(args) => commands::check::run(&args),
         Command::Controller(args) => roles::controller::run(args).await,
         Command::Gateway(args) => roles::gateway::run(args).await,
         Command::Autoscaler(args) => roles::autoscaler::run(args).await,
