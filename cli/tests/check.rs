@@ -1,5 +1,7 @@
 //! `lambent check` as a user has it.
 
+#![allow(clippy::expect_used)] // Helpers of tests.
+
 use std::process::{Command, Output};
 
 fn check(text: &str) -> Output {
