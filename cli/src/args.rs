@@ -15,6 +15,15 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Runs functions on this machine: the whole platform in one process, no cluster needed
+    ///
+    /// Reads Function manifests, the same ones that `kubectl apply` takes, and serves each at
+    /// http://127.0.0.1:8080/fn/<namespace>/<name>, from zero to scale.max processes and back. What is run
+    /// is said by annotations of the manifest: dev.lambent.dev/command, and if wanted .../workdir, .../watch
+    /// (files whose change makes a new Revision) and .../build; or its image is run by podman, nerdctl or docker.
+    Dev(DevArgs),
+    /// Checks manifests as a cluster would, without one: schema, unknown fields and rules, with line numbers
+    Check(CheckArgs),
     /// Makes Functions true: Revisions, instances, status. Runs in the cluster; the chart starts it
     Controller(ControllerArgs),
     /// Takes requests, queues them and forwards them to instances. Runs in the cluster
@@ -25,6 +34,49 @@ pub enum Command {
     Crds,
     /// Calls a URL and fails unless it answers below 500; for probes and `helm test`
     Healthcheck(HealthcheckArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct DevArgs {
+    /// Manifests, or directories with manifests; watched for changes
+    #[arg(default_value = ".", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Where callers are served; port 0 takes a free one
+    #[arg(long, env = "LAMBENT_DEV_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    /// What runs functions: their commands as processes, or their images by a container engine;
+    /// auto runs commands, and images where there is none
+    #[arg(long, default_value = "auto")]
+    pub engine: Engine,
+    /// A directory for its own files [default: in XDG_RUNTIME_DIR, or ~/.local/state]
+    #[arg(long, env = "LAMBENT_DEV_STATE_DIR", value_name = "DIRECTORY")]
+    pub state_dir: Option<PathBuf>,
+    /// When stopping: let requests run for so long at most
+    #[arg(long, default_value = "30", value_parser = seconds)]
+    pub drain_seconds: Duration,
+    /// What is logged: a level, or directives such as `info,lambent_gateway=debug`; `output` is what functions write
+    #[arg(
+        long,
+        env = "LAMBENT_DEV_LOG_LEVEL",
+        default_value = "warn,lambent_dev=info,lambent::roles=info,lambent_autoscaler::record=info,output=info"
+    )]
+    pub log_level: String,
+}
+
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Manifests; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Engine {
+    Auto,
+    Process,
+    Podman,
+    Nerdctl,
+    Docker,
 }
 
 /// What all roles have.

@@ -5,6 +5,7 @@
 
 mod admin;
 mod args;
+mod commands;
 mod healthcheck;
 mod lease;
 mod logging;
@@ -13,6 +14,7 @@ mod roles;
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
+use lambent_fleet::process::supervise;
 
 use crate::args::{Cli, Command};
 
@@ -20,6 +22,11 @@ use crate::args::{Cli, Command};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Before all else, and not among the commands: it is part of each cold start of `lambent dev`.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == supervise::ARGUMENT) {
+        return supervise::main(arguments);
+    }
     let cli = Cli::parse();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("lambent: a TLS provider was installed already");
@@ -36,6 +43,8 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
+        Command::Dev(args) => roles::dev::run(args).await,
+        Command::Check(args) => commands::check::run(&args),
         Command::Controller(args) => roles::controller::run(args).await,
         Command::Gateway(args) => roles::gateway::run(args).await,
         Command::Autoscaler(args) => roles::autoscaler::run(args).await,

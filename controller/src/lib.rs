@@ -73,6 +73,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Registries, as `host` or `host:port`, that are spoken to without TLS.
     pub plain_http_registries: Vec<String>,
+    /// Whether images are resolved at their registry, or taken as written: on one machine there is none.
+    pub resolve_images: bool,
 }
 
 /// Why the controller can't go on.

@@ -13,6 +13,7 @@ pub mod instance;
 pub mod kube;
 pub mod memory;
 pub mod probe;
+pub mod process;
 
 use std::{future::Future, sync::Arc};
 

@@ -117,14 +117,51 @@ pub async fn run<F: Fleet>(
     ready: watch::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
+    let ports = Ports { public: bind(config.listen).await?, internal: Some(bind(config.internal_listen).await?) };
+    run_on(ports, config, client, fleet, registry, ready, shutdown, drop).await
+}
+
+/// Ports that are listened on already.
+#[derive(Debug)]
+pub struct Ports {
+    /// For callers.
+    pub public: TcpListener,
+    /// For the autoscaler, the controller and other gateways; not needed where all is one process.
+    pub internal: Option<TcpListener>,
+}
+
+/// What the internal port serves, for those who are in the same process.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    /// What there is to listen to.
+    pub signals: Signals,
+    /// The Functions.
+    pub directory: Arc<Directory>,
+}
+
+/// As [`run`], on these ports. `tell` gets the inside.
+///
+/// # Errors
+/// If there are metrics of the same names already.
+#[allow(clippy::too_many_arguments)] // The parts of a process, each of its own kind.
+pub async fn run_on<F: Fleet>(
+    ports: Ports,
+    config: Config,
+    client: ::kube::Client,
+    fleet: F,
+    registry: &Registry,
+    ready: watch::Sender<bool>,
+    shutdown: CancellationToken,
+    tell: impl FnOnce(Inside) + Send,
+) -> Result<(), Error> {
+    let Ports { public, internal } = ports;
     let Config { namespace, listen, internal_listen, domain, trusted_accounts, peers, drain } = config;
-    let public = bind(listen).await?;
-    let internal = bind(internal_listen).await?;
     let directory = Arc::new(Directory::default());
     let (news, news_receiver) = mpsc::unbounded_channel();
     let hub = Arc::new(Hub::new(news, Box::new(kube::KubeRaise(client.clone()))));
     let metrics = Arc::new(Metrics::register(registry)?);
     let signals = Signals::new(directory.clone());
+    tell(Inside { signals: signals.clone(), directory: directory.clone() });
     let (changes, changes_receiver) = mpsc::channel(CHANGES);
     let (synced, peers_known) = (CancellationToken::new(), CancellationToken::new());
     let (events, events_receiver) = mpsc::unbounded_channel();
@@ -149,7 +186,9 @@ pub async fn run<F: Fleet>(
     background.spawn(watch_all(client, namespace, fleet, changes.clone(), synced.clone()));
     background.spawn(apply(applier, changes_receiver));
     background.spawn(signals.run(news_receiver, changes));
-    background.spawn(async move { drop(axum::serve(internal, routes).await) });
+    if let Some(internal) = internal {
+        background.spawn(async move { drop(axum::serve(internal, routes).await) });
+    }
     background.spawn(readiness(ready, [synced, peers_known], shutdown.clone(), events));
     info!(%listen, %internal_listen, "gateway runs");
     server::run(public, Arc::new(Forwarder { directory, domain }), drain, shutdown).await;

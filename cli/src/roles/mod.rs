@@ -2,6 +2,7 @@
 
 pub mod autoscaler;
 pub mod controller;
+pub mod dev;
 pub mod gateway;
 
 use std::time::Duration;

@@ -1,0 +1,3 @@
+//! What users run, beside `lambent dev`.
+
+pub mod check;

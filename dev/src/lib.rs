@@ -1,0 +1,342 @@
+//! Lambent on one machine: the cluster's controller, gateway and autoscaler, unchanged, over an API
+//! server in memory ([`store`]), processes, and a directory of manifests.
+//!
+//! ```text
+//! files -> loader -> store <-> controller -> processes
+//!                     ^  ^---> gateway ------^   |
+//!                     |           | signals      | output, Pods
+//!                     '-----> autoscaler         v
+//! lambent list, logs, describe ----> face (loopback port, token)
+//! ```
+#![warn(missing_docs)]
+
+mod face;
+mod files;
+mod link;
+mod loader;
+pub mod manifest;
+mod news;
+mod notices;
+mod pods;
+pub mod screen;
+pub mod source;
+pub mod state_dir;
+mod stats;
+pub mod store;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::stream;
+use lambent_autoscaler::{core::run_core, record::Record};
+use lambent_fleet::process::{Config as FleetConfig, ProcessFleet, engine::Engine, output::OutputFiles};
+use lambent_gateway::{Inside, Ports, server::Drain};
+use prometheus::Registry;
+use serde_json::json;
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    face::Face,
+    files::Wanted,
+    loader::Loader,
+    news::Places,
+    screen::Screen,
+    state_dir::{Endpoint, StateDir},
+    store::{Key, Kind, Store},
+};
+
+/// News that wait to be taken.
+const NEWS: usize = 1024;
+/// Where Lambent itself seems to run.
+const SYSTEM_NAMESPACE: &str = "lambent-system";
+/// From SIGTERM to SIGKILL when all ends and nobody waits for an answer any more.
+const LAST_GRACE: Duration = Duration::from_secs(5);
+
+/// What runs Functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineChoice {
+    /// Commands as processes; images by the first engine that there is.
+    Auto,
+    /// Commands as processes, and no images.
+    Process,
+    /// All images by this engine, and no commands.
+    Named(String),
+}
+
+/// How it runs.
+#[derive(Debug)]
+pub struct Config {
+    /// Files and directories of manifests.
+    pub paths: Vec<PathBuf>,
+    /// Where callers are served.
+    pub listen: SocketAddr,
+    /// What runs Functions.
+    pub engine: EngineChoice,
+    /// Where its private directory may be, the first choice first.
+    pub state: Vec<PathBuf>,
+    /// How long requests may go on when it stops.
+    pub drain: Duration,
+    /// The program that supervises instances: ours.
+    pub supervisor: PathBuf,
+}
+
+/// Why it can't run.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The port is taken, most likely.
+    #[error("{0} can't be listened on: {1}; choose another address with --listen, such as --listen 127.0.0.1:8081")]
+    Listen(SocketAddr, io::Error),
+    /// A path that can't be read.
+    #[error("{0}")]
+    Paths(io::Error),
+    /// The engine that was asked for.
+    #[error("{0} can't be used: {1}; --engine process runs the commands of the manifests instead")]
+    Engine(String, String),
+    /// No place for the private directory.
+    #[error(transparent)]
+    StateDir(#[from] state_dir::NoStateDir),
+    /// The loopback port for other commands.
+    #[error("the port for other commands: {0}")]
+    Face(io::Error),
+    /// A role could not start.
+    #[error(transparent)]
+    Gateway(#[from] lambent_gateway::Error),
+    /// The same.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+    /// A role has ended by itself.
+    #[error("{0} has ended: {1}")]
+    Ended(&'static str, String),
+}
+
+/// Runs until `shutdown`, and then until what runs has ended or the drain is over.
+///
+/// # Errors
+/// If it can't start, or a part of it ends.
+pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) -> Result<(), Error> {
+    let Config { paths, listen, engine, state, drain, supervisor } = config;
+    let public = TcpListener::bind(listen).await.map_err(|error| Error::Listen(listen, error))?;
+    let listen = public.local_addr().map_err(|error| Error::Listen(listen, error))?;
+    let state = StateDir::create(&state)?;
+    let output = OutputFiles::new(state.output());
+    let store = Store::default();
+    let places = Places::default();
+    let mut loader = Loader::new(paths, !matches!(engine, EngineChoice::Named(_)), store.clone(), places.clone());
+    let first = loader.look().map_err(Error::Paths)?;
+    let engine = choose(engine, &first).await?;
+    say_what_is_there(&first, engine.as_ref());
+    loader.begin(&first);
+    let shown = Arc::new(news::Shown(output.clone()));
+    let fleet = ProcessFleet::new(FleetConfig { supervisor, engine, output: shown });
+
+    let client = store::client(store.clone());
+    let registry = Registry::new();
+    let record = Record::new(lambent_autoscaler::metrics::Metrics::register(&registry)?);
+    let (inside_sender, inside) = oneshot::channel();
+    let (news_sender, news_receiver) = mpsc::channel(NEWS);
+    let (drained_sender, drained) = mpsc::channel(NEWS);
+    let roles_end = CancellationToken::new();
+
+    // All of them end with this set.
+    let mut tasks = JoinSet::new();
+    let face = Face { store: store.clone(), output: output.clone(), record: record.clone(), token: token() };
+    let url = format!("http://{}", reachable(listen));
+    publish(&state, &store, &face, &url, &mut tasks, face_listener().await?).map_err(Error::Face)?;
+    tasks.spawn(named("Pods", pods::follow(fleet.clone(), store.clone(), output)));
+    tasks.spawn(named("Events", news::tell_events(client.clone(), places)));
+    if screen.is_terminal() {
+        tasks.spawn(named("the table", news::draw(screen.clone(), store.clone(), registry.clone())));
+    }
+    tasks.spawn(named(
+        "the watch of Functions",
+        lambent_autoscaler::kube::functions(kube::Api::all(client.clone()), news_sender.clone()),
+    ));
+    tasks.spawn(named(
+        "the watch of Revisions",
+        lambent_autoscaler::kube::revisions(kube::Api::all(client.clone()), news_sender.clone()),
+    ));
+    let (ready, is_ready) = watch::channel(false);
+    let gateway = tokio::spawn(gateway(
+        ready,
+        public,
+        listen,
+        drain,
+        client.clone(),
+        fleet.clone(),
+        registry.clone(),
+        shutdown.clone(),
+        inside_sender,
+    ));
+    let Ok(inside) = inside.await else { return gateway_end(gateway.await) };
+    let retirer = link::DirectRetirer(inside.directory.clone());
+    tasks.spawn(named("the link", link::follow(inside, news_sender, drained_sender)));
+    let writer = lambent_autoscaler::kube::KubeWriter(client.clone());
+    tasks.spawn(named("the autoscaler", run_core(news_receiver, writer, retirer, record, roles_end.clone())));
+    let drained = stream::unfold(drained, async |mut drained| drained.recv().await.map(|one| (one, drained)));
+    let controller = controller(url.clone(), client, fleet.clone(), drained, registry.clone(), roles_end.clone());
+    tasks.spawn(named("the controller", controller));
+    tasks.spawn(named("the files", loader.run(first)));
+    tasks.spawn(announce(url, is_ready));
+
+    let result = tokio::select! {
+        ended = gateway => gateway_end(ended),
+        Some(ended) = tasks.join_next() => Err(ended.map_or_else(
+            |error| Error::Ended("a task", error.to_string()),
+            |name| Error::Ended(name, "by itself".to_owned()),
+        )),
+    };
+    screen.release();
+    roles_end.cancel();
+    info!("stopping instances");
+    if timeout(LAST_GRACE * 2, fleet.end(LAST_GRACE)).await.is_err() {
+        warn!("some instances can't be stopped");
+    }
+    result
+}
+
+/// Says where to call once the gateway knows everything.
+async fn announce(url: String, mut ready: watch::Receiver<bool>) -> &'static str {
+    let _ = ready.wait_for(|ready| *ready).await;
+    info!("serving at {url}/fn/<namespace>/<name>");
+    std::future::pending().await
+}
+
+async fn named<T>(name: &'static str, work: impl Future<Output = T>) -> &'static str {
+    work.await;
+    name
+}
+
+fn gateway_end(ended: Result<Result<(), lambent_gateway::Error>, tokio::task::JoinError>) -> Result<(), Error> {
+    match ended {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(Error::Ended("the gateway", error.to_string())),
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // The parts of a role.
+async fn gateway(
+    ready: watch::Sender<bool>,
+    public: TcpListener,
+    listen: SocketAddr,
+    drain: Duration,
+    client: kube::Client,
+    fleet: ProcessFleet,
+    registry: Registry,
+    shutdown: CancellationToken,
+    inside: oneshot::Sender<Inside>,
+) -> Result<(), lambent_gateway::Error> {
+    let config = lambent_gateway::Config {
+        namespace: None,
+        listen,
+        internal_listen: listen,
+        domain: None,
+        trusted_accounts: Vec::new(),
+        peers: None,
+        drain: Drain { delay: Duration::ZERO, grace: drain },
+    };
+    let ports = Ports { public, internal: None };
+    lambent_gateway::run_on(ports, config, client, fleet, &registry, ready, shutdown, |parts| drop(inside.send(parts)))
+        .await
+}
+
+async fn controller(
+    url: String,
+    client: kube::Client,
+    fleet: ProcessFleet,
+    drained: impl futures::Stream<Item = lambent_api::signal::Drained> + Send + 'static,
+    registry: Registry,
+    shutdown: CancellationToken,
+) {
+    let config = lambent_controller::Config {
+        namespace: None,
+        system_namespace: SYSTEM_NAMESPACE.to_owned(),
+        public_url: Some(url),
+        plain_http_registries: Vec::new(),
+        resolve_images: false,
+    };
+    if let Err(error) = lambent_controller::run(config, client, fleet, drained, &registry, shutdown).await {
+        warn!(%error, "the controller");
+    }
+}
+
+async fn choose(choice: EngineChoice, wanted: &Wanted) -> Result<Option<Engine>, Error> {
+    match choice {
+        EngineChoice::Process => Ok(None),
+        EngineChoice::Named(name) => {
+            let engine = Engine::new(&name);
+            engine.check().await.map_err(|words| Error::Engine(name, words))?;
+            Ok(Some(engine))
+        }
+        // Only looked for where an image is to be run: a client may take its time to say no.
+        EngineChoice::Auto if wanted.functions.values().all(|(_, source)| source.is_some()) => Ok(None),
+        EngineChoice::Auto => Ok(Engine::find().await),
+    }
+}
+
+fn say_what_is_there(wanted: &Wanted, engine: Option<&Engine>) {
+    if wanted.functions.is_empty() {
+        warn!("no Function is there yet; `lambent new hello --template python` makes one");
+    }
+    for ((manifest, _), key) in
+        wanted.functions.values().zip(wanted.functions.keys()).filter(|((_, source), _)| source.is_none())
+    {
+        match engine {
+            Some(engine) => info!("{key} runs its image with {}", engine.name()),
+            None => warn!(
+                "{}:{}: {key} can't run here: it has no annotation {} and no container engine was found",
+                manifest.file.display(),
+                manifest.line,
+                manifest::COMMAND
+            ),
+        }
+    }
+    let functions = wanted.functions.values().map(|(manifest, source)| (&manifest.function, source.is_some()));
+    notices::notices(functions).iter().for_each(|notice| info!("{notice}"));
+}
+
+async fn face_listener() -> Result<TcpListener, Error> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::Face)
+}
+
+/// Lets the other commands find and ask this one.
+fn publish(
+    state: &StateDir,
+    store: &Store,
+    face: &Face,
+    gateway: &str,
+    tasks: &mut JoinSet<&'static str>,
+    listener: TcpListener,
+) -> io::Result<()> {
+    let pid = i32::try_from(std::process::id()).unwrap_or(0);
+    let server = format!("http://{}", listener.local_addr()?);
+    state.tell(&Endpoint { server, token: face.token.clone(), gateway: gateway.to_owned(), pid })?;
+    let labels = json!({"app.kubernetes.io/name": "lambent", "app.kubernetes.io/component": "autoscaler"});
+    let pod = json!({"metadata": {"labels": labels}, "status": {"phase": "Running"}});
+    // The store is new, so that there is none yet.
+    let _ = store.create(Key::new(Kind::Pod, SYSTEM_NAMESPACE, "lambent-dev"), pod);
+    tasks.spawn(named("the port for other commands", face.clone().serve(listener)));
+    Ok(())
+}
+
+/// 244 random bits.
+fn token() -> String {
+    format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple())
+}
+
+/// Where a client on this machine finds what listens on all addresses.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() { SocketAddr::from((Ipv4Addr::LOCALHOST, listen.port())) } else { listen }
+}

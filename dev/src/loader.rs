@@ -1,0 +1,225 @@
+//! Makes true in the store what the files ask for, and again whenever they change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use lambent_api::{Function, FunctionKey};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    files::{self, Known, Wanted},
+    manifest::{Manifest, Problem},
+    news::Places,
+    source::Source,
+    store::{Key, Kind, Store},
+};
+
+/// An editor writes several times when it saves.
+const SETTLES_WITHIN: Duration = Duration::from_millis(50);
+/// Who writes all the time is not waited for.
+const AT_MOST: Duration = Duration::from_secs(1);
+
+/// Follows the files into the store.
+pub(crate) struct Loader {
+    paths: Vec<PathBuf>,
+    /// Whether commands are run; else images are.
+    processes: bool,
+    store: Store,
+    known: Known,
+    told: BTreeSet<Problem>,
+    /// The digest of what was built last, or tried to be.
+    built: BTreeMap<FunctionKey, (String, bool)>,
+    /// Where each Function stands, for those who complain about it.
+    places: Places,
+}
+
+impl Loader {
+    pub(crate) fn new(paths: Vec<PathBuf>, processes: bool, store: Store, places: Places) -> Self {
+        Self { paths, processes, store, known: Known::new(), told: BTreeSet::new(), built: BTreeMap::new(), places }
+    }
+
+    /// Looks at the files for the first time.
+    ///
+    /// # Errors
+    /// If one of the paths can't be read.
+    pub(crate) fn look(&mut self) -> std::io::Result<Wanted> {
+        let wanted = files::look(&self.paths, self.processes, &mut self.known)?;
+        for problem in wanted.problems.difference(&self.told) {
+            error!("{problem}");
+        }
+        if wanted.problems.is_empty() && !self.told.is_empty() {
+            info!("all manifests are well again");
+        }
+        self.told.clone_from(&wanted.problems);
+        Ok(wanted)
+    }
+
+    /// Carries out what needs no time, so that whoever calls at once finds it.
+    pub(crate) fn begin(&self, first: &Wanted) {
+        for (manifest, source) in first.functions.values().filter(|(manifest, _)| manifest.annotations.build.is_none())
+        {
+            self.put(manifest, source.as_ref());
+        }
+    }
+
+    /// Carries out what was found, and what follows from every change. Never ends.
+    pub(crate) async fn run(mut self, first: Wanted) {
+        let (sender, mut changes) = mpsc::channel(1);
+        let mut watcher = watcher(sender);
+        let mut watched = BTreeSet::new();
+        let mut wanted = first;
+        loop {
+            if let Some(watcher) = &mut watcher {
+                watch(watcher, &mut watched, &wanted.watched);
+            }
+            self.apply(wanted).await;
+            wanted = loop {
+                // Nothing tells of changes any more: what is there goes on.
+                if changes.recv().await.is_none() {
+                    return std::future::pending().await;
+                }
+                let settled = async {
+                    while timeout(SETTLES_WITHIN, changes.recv()).await.is_ok_and(|change| change.is_some()) {}
+                };
+                let _ = timeout(AT_MOST, settled).await;
+                match self.look() {
+                    Ok(wanted) => break wanted,
+                    Err(error) => {
+                        error!(%error, "the files can't be read; what runs goes on");
+                        sleep(AT_MOST).await;
+                    }
+                }
+            };
+        }
+    }
+
+    async fn apply(&mut self, wanted: Wanted) {
+        let keep = |key: &FunctionKey| wanted.functions.contains_key(key) || wanted.kept.contains(key);
+        for key in self.store.keys(Kind::Function) {
+            let function = FunctionKey::new(&key.namespace, &key.name);
+            if !keep(&function) {
+                info!("{function} is gone");
+                // Gone already is as good.
+                let _ = self.store.delete(&key, None);
+                self.built.remove(&function);
+                self.places.lock().remove(&function);
+            }
+        }
+        let (to_build, ready): (Vec<_>, Vec<_>) =
+            wanted.functions.into_iter().partition(|(_, (manifest, _))| manifest.annotations.build.is_some());
+        for (_, (manifest, source)) in ready {
+            self.put(&manifest, source.as_ref());
+        }
+        for (key, (manifest, source)) in to_build {
+            if self.is_built(&key, &manifest, source.as_ref()).await {
+                self.put(&manifest, source.as_ref());
+            }
+        }
+    }
+
+    /// Builds what has changed since it was built last.
+    async fn is_built(&mut self, key: &FunctionKey, manifest: &Manifest, source: Option<&Source>) -> bool {
+        let (Some(command), Some(source)) = (&manifest.annotations.build, source) else { return true };
+        if let Some((digest, good)) = self.built.get(key)
+            && *digest == source.digest
+        {
+            return *good;
+        }
+        info!("{key}: building: {}", shell_words::join(command));
+        let outcome = build(key, command, &source.directory).await;
+        match &outcome {
+            Ok(()) => info!("{key}: built"),
+            Err(words) => {
+                error!(
+                    "{}:{}: {key}: the build failed: {words}; what served before goes on",
+                    manifest.file.display(),
+                    manifest.line
+                );
+            }
+        }
+        self.built.insert(key.clone(), (source.digest.clone(), outcome.is_ok()));
+        outcome.is_ok()
+    }
+
+    fn put(&self, manifest: &Manifest, source: Option<&Source>) {
+        self.places.lock().insert(manifest.function.key(), (manifest.file.clone(), manifest.line));
+        let function = source.map_or_else(|| manifest.function.clone(), |source| source.run_by(manifest));
+        if let Err(words) = put(&self.store, &function) {
+            error!("{}:{}: {}: {words}", manifest.file.display(), manifest.line, function.key());
+        }
+    }
+}
+
+/// Creates a Function or replaces it. One that is the same makes no change.
+fn put(store: &Store, function: &Function) -> Result<(), String> {
+    let FunctionKey { namespace, name } = function.key();
+    let key = Key::new(Kind::Function, namespace, name);
+    let object = serde_json::to_value(function).map_err(|error| error.to_string())?;
+    let result = match store.get(&key) {
+        Ok(_) => store.replace(&key, &object),
+        Err(_) => store.create(key, object),
+    };
+    result.map(drop).map_err(|refusal| refusal.to_string())
+}
+
+/// Runs a build to its end and shows what it says.
+async fn build(key: &FunctionKey, command: &[String], directory: &Path) -> Result<(), String> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(directory).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+    let mut last = String::new();
+    if let Some(pipe) = child.stderr.take() {
+        let mut lines = BufReader::new(pipe).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            info!(target: "output", "{key} | {line}");
+            if line.starts_with("error") || last.is_empty() {
+                last = line;
+            }
+        }
+    }
+    match child.wait().await {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{status}: {last}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Tells of changes, several as one.
+fn watcher(to: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
+    let tell = move |event: notify::Result<notify::Event>| {
+        // Reading is no change; a fault may hide one.
+        if event.map_or(true, |event| !matches!(event.kind, EventKind::Access(_))) {
+            let _ = to.try_send(());
+        }
+    };
+    notify::recommended_watcher(tell)
+        .inspect_err(|error| warn!(%error, "files can't be watched; start lambent dev again after a change"))
+        .ok()
+}
+
+fn watch(watcher: &mut RecommendedWatcher, watched: &mut BTreeSet<PathBuf>, wanted: &BTreeSet<PathBuf>) {
+    for gone in watched.difference(wanted) {
+        // One that was deleted is not watched anyway.
+        let _ = watcher.unwatch(gone);
+    }
+    let new: Vec<&PathBuf> = wanted.difference(watched).collect();
+    for path in new {
+        if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
+            warn!(path = %path.display(), %error, "can't be watched; start lambent dev again after a change in it");
+        }
+    }
+    watched.clone_from(wanted);
+}

@@ -1,0 +1,64 @@
+//! What a cluster does for a Function and this machine does not, said once, by name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lambent_api::{Function, FunctionKey};
+
+/// Sentences about what these Functions ask for in vain.
+pub(crate) fn notices<'a>(functions: impl Iterator<Item = (&'a Function, bool)>) -> Vec<String> {
+    let mut fields: BTreeMap<&'static str, BTreeSet<FunctionKey>> = BTreeMap::new();
+    for (function, process) in functions {
+        for field in ignored(function, process) {
+            fields.entry(field).or_default().insert(function.key());
+        }
+    }
+    let sentence = |(field, functions): (&str, BTreeSet<FunctionKey>)| {
+        let names: Vec<String> = functions.iter().map(ToString::to_string).collect();
+        format!("{field} is for a cluster and has no effect here: {}", names.join(", "))
+    };
+    fields.into_iter().map(sentence).collect()
+}
+
+fn ignored(function: &Function, process: bool) -> Vec<&'static str> {
+    let template = &function.spec.template;
+    let by_reference = template.env.iter().any(|var| var.value_from.is_some());
+    let all = [
+        ("resources", template.resources.is_some()),
+        ("securityContext", template.security_context.is_some()),
+        ("volumeMounts", !template.volume_mounts.is_empty()),
+        ("readinessProbe", template.readiness_probe.is_some()),
+        ("livenessProbe", template.liveness_probe.is_some()),
+        ("lifecycle", template.lifecycle.is_some()),
+        ("envFrom (set what it has in the environment of lambent dev)", !template.env_from.is_empty()),
+        ("env valueFrom (set it in the environment of lambent dev)", by_reference),
+        ("pod", !template.pod.is_empty()),
+        ("command (the annotation dev.lambent.dev/command is run)", process && !template.command.is_empty()),
+        ("args (the annotation dev.lambent.dev/command is run)", process && !template.args.is_empty()),
+    ];
+    all.into_iter().filter(|(_, is_set)| *is_set).map(|(field, _)| field).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_effect_is_named_with_its_functions() {
+        let function = |name: &str, spec: &str| -> Function {
+            let head = "apiVersion: lambent.dev/v1alpha1, kind: Function";
+            serde_yaml::from_str(&format!("{{{head}, metadata: {{name: {name}, namespace: shop}}, spec: {spec}}}"))
+                .unwrap()
+        };
+        let plain = function("plain", "{image: a}");
+        let one = function("one", "{image: a, resources: {limits: {cpu: 1}}, args: [x]}");
+        let two = function("two", "{image: a, resources: {}, pod: {runtimeClassName: gvisor}}");
+        let said = notices([(&plain, true), (&one, false), (&two, true)].into_iter());
+        assert_eq!(
+            said,
+            [
+                "pod is for a cluster and has no effect here: shop/two",
+                "resources is for a cluster and has no effect here: shop/one, shop/two",
+            ]
+        );
+    }
+}

@@ -1,0 +1,415 @@
+//! The objects, each as JSON text, and what changed lately. Every write gets the next
+//! resourceVersion; who watches reads from the bounded history, and who is behind it starts anew.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::{Kind, Refusal, defaults, patch::Patch, scale};
+
+/// Changes that are remembered for those who watch.
+const HISTORY: usize = 1024;
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// A key from its parts.
+    pub fn new(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    fn in_words(&self) -> String {
+        format!("{} \"{}\"", self.kind.plural(), self.name)
+    }
+}
+
+/// How an object changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChangeType {
+    Added,
+    Modified,
+    Deleted,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) version: u64,
+    pub(super) key: Arc<Key>,
+    pub(super) change: ChangeType,
+    pub(super) object: Arc<str>,
+}
+
+/// Which part of an object is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All but the status, for kinds that have one.
+    Main,
+    /// The status alone.
+    Status,
+    /// The count, as a `Scale`.
+    Scale,
+}
+
+/// All objects. Clones are the same store.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    version: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    version: u64,
+    objects: BTreeMap<Arc<Key>, Arc<str>>,
+    history: VecDeque<Change>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self(Arc::new(Inner { state: Mutex::default(), version: watch::Sender::new(0) }))
+    }
+}
+
+impl Store {
+    /// One object.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn get(&self, key: &Key) -> Result<Value, Refusal> {
+        self.0.state.lock().get(key)
+    }
+
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// If there is one of its name.
+    pub fn create(&self, key: Key, object: Value) -> Result<Value, Refusal> {
+        self.write(|state| state.create(key, object))
+    }
+
+    /// Replaces an object; of the fields that a server owns the old ones stay.
+    ///
+    /// # Errors
+    /// If there is none, or another version than the new one says.
+    pub fn replace(&self, key: &Key, object: &Value) -> Result<Value, Refusal> {
+        self.write(|state| {
+            let said = object["metadata"]["resourceVersion"].clone();
+            state.update(key, Part::Main, |old| {
+                if !said.is_null() && said != old["metadata"]["resourceVersion"] {
+                    return Err(Refusal::Conflict(format!("{} has been modified", key.in_words())));
+                }
+                *old = object.clone();
+                Ok(())
+            })
+        })
+    }
+
+    pub(super) fn patch(&self, key: &Key, part: Part, patch: &Patch) -> Result<Value, Refusal> {
+        self.write(|state| state.update(key, part, |object| patch.apply(object)))
+    }
+
+    /// Deletes an object and all that belongs to it.
+    ///
+    /// # Errors
+    /// If there is none, or another one than the one with this uid.
+    pub fn delete(&self, key: &Key, uid: Option<&str>) -> Result<Value, Refusal> {
+        self.write(|state| state.delete(key, uid))
+    }
+
+    /// All objects of a kind, in one namespace or all, and the version at which that holds.
+    pub(super) fn list(&self, kind: Kind, namespace: Option<&str>) -> (Vec<Arc<str>>, u64) {
+        let state = self.0.state.lock();
+        (state.of_kind(kind, namespace).map(|(_, object)| object.clone()).collect(), state.version)
+    }
+
+    /// The keys of all objects of a kind.
+    pub fn keys(&self, kind: Kind) -> Vec<Key> {
+        self.0.state.lock().of_kind(kind, None).map(|(key, _)| Key::clone(key)).collect()
+    }
+
+    /// At most `limit` changes after a version.
+    ///
+    /// # Errors
+    /// If they are not remembered any more.
+    pub(super) fn changes(&self, after: u64, limit: usize) -> Result<Vec<Change>, Refusal> {
+        let state = self.0.state.lock();
+        let oldest = state.history.front().map_or(state.version, |change| change.version - 1);
+        if after < oldest {
+            return Err(Refusal::Expired(after));
+        }
+        let start = state.history.partition_point(|change| change.version <= after);
+        Ok(state.history.range(start..).take(limit).cloned().collect())
+    }
+
+    /// Tells the version whenever it changes.
+    pub(super) fn versions(&self) -> watch::Receiver<u64> {
+        self.0.version.subscribe()
+    }
+
+    fn write<T>(&self, work: impl FnOnce(&mut State) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut state = self.0.state.lock();
+        let result = work(&mut state);
+        let version = state.version;
+        drop(state);
+        self.0.version.send_if_modified(|known| std::mem::replace(known, version) != version);
+        result
+    }
+}
+
+impl State {
+    fn get(&self, key: &Key) -> Result<Value, Refusal> {
+        let text = self.objects.get(key).ok_or_else(|| Refusal::NotFound(key.in_words()))?;
+        serde_json::from_str(text).map_err(|error| Refusal::Invalid(error.to_string()))
+    }
+
+    fn of_kind(&self, kind: Kind, namespace: Option<&str>) -> impl Iterator<Item = (&Arc<Key>, &Arc<str>)> {
+        let first = Arc::new(Key::new(kind, namespace.unwrap_or_default(), ""));
+        let namespace = namespace.map(str::to_owned);
+        self.objects.range((Bound::Included(first), Bound::Unbounded)).take_while(move |(key, _)| {
+            key.kind == kind && namespace.as_ref().is_none_or(|only| *only == key.namespace)
+        })
+    }
+
+    fn create(&mut self, key: Key, mut object: Value) -> Result<Value, Refusal> {
+        if self.objects.contains_key(&key) {
+            return Err(Refusal::AlreadyExists(key.in_words()));
+        }
+        if !object.is_object() {
+            return Err(Refusal::BadRequest("the object is no object".to_owned()));
+        }
+        object["apiVersion"] = key.kind.api_version().into();
+        object["kind"] = key.kind.name().into();
+        if key.kind.has_status()
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.remove("status");
+        }
+        defaults::fill_in(key.kind, &mut object);
+        let meta = &mut object["metadata"];
+        meta["name"] = key.name.clone().into();
+        meta["namespace"] = key.namespace.clone().into();
+        meta["uid"] = uuid::Uuid::now_v7().to_string().into();
+        meta["creationTimestamp"] = in_seconds(Timestamp::now()).into();
+        meta["generation"] = 1.into();
+        self.make_room(key.kind);
+        Ok(self.put(Arc::new(key), object, ChangeType::Added))
+    }
+
+    /// The oldest of a kind that is bounded.
+    fn make_room(&mut self, kind: Kind) {
+        let Some(limit) = kind.limit() else { return };
+        if self.of_kind(kind, None).count() < limit {
+            return;
+        }
+        let age = |text: &str| -> Option<String> {
+            let object: Value = serde_json::from_str(text).ok()?;
+            object["metadata"]["creationTimestamp"].as_str().map(str::to_owned)
+        };
+        let oldest = self.of_kind(kind, None).min_by_key(|(_, text)| age(text)).map(|(key, _)| key.clone());
+        if let Some(key) = oldest {
+            let _ = self.delete(&key, None);
+        }
+    }
+
+    fn update(
+        &mut self,
+        key: &Key,
+        part: Part,
+        change: impl FnOnce(&mut Value) -> Result<(), Refusal>,
+    ) -> Result<Value, Refusal> {
+        let old = self.get(key)?;
+        let mut new = old.clone();
+        match part {
+            Part::Main | Part::Status => change(&mut new)?,
+            Part::Scale => {
+                let mut seen = scale::scale(key.kind, &new)?;
+                change(&mut seen)?;
+                scale::take_over(key.kind, &mut new, &seen)?;
+            }
+        }
+        let new = settle(key.kind, part, &old, new);
+        // A write that changes nothing is none.
+        let new = if new == old { new } else { self.put(Arc::new(key.clone()), new, ChangeType::Modified) };
+        if part == Part::Scale { scale::scale(key.kind, &new) } else { Ok(new) }
+    }
+
+    fn delete(&mut self, key: &Key, uid: Option<&str>) -> Result<Value, Refusal> {
+        let mut object = self.get(key)?;
+        let own = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        if let Some(meant) = uid.filter(|meant| *meant != own) {
+            return Err(Refusal::Conflict(format!("UID in precondition: {meant}, UID in object meta: {own}")));
+        }
+        self.objects.remove(key);
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        self.remember(Arc::new(key.clone()), object.to_string().into(), ChangeType::Deleted);
+        self.collect(&key.namespace, &own);
+        Ok(object)
+    }
+
+    /// Deletes the Revisions that belonged to a Function.
+    fn collect(&mut self, namespace: &str, owner: &str) {
+        let owned = |text: &str| {
+            let object: Value = serde_json::from_str(text).unwrap_or_default();
+            let owners = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+            owners.iter().any(|reference| reference["uid"] == owner)
+        };
+        let of_kind = self.of_kind(Kind::Revision, Some(namespace));
+        let orphans: Vec<_> = of_kind.filter(|(_, text)| owned(text)).map(|(key, _)| key.clone()).collect();
+        for orphan in orphans {
+            let _ = self.delete(&orphan, None);
+        }
+    }
+
+    fn put(&mut self, key: Arc<Key>, mut object: Value, change: ChangeType) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let text: Arc<str> = object.to_string().into();
+        self.objects.insert(key.clone(), text.clone());
+        self.remember(key, text, change);
+        object
+    }
+
+    fn remember(&mut self, key: Arc<Key>, object: Arc<str>, change: ChangeType) {
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(Change { version: self.version, key, change, object });
+    }
+}
+
+/// What follows when `new` was written over `old`: only the part that was meant, and of the
+/// metadata only what is a writer's.
+fn settle(kind: Kind, part: Part, old: &Value, mut new: Value) -> Value {
+    if part == Part::Status {
+        let mut settled = old.clone();
+        settled["status"] = new["status"].take();
+        return settled;
+    }
+    if kind.has_status()
+        && let Some(fields) = new.as_object_mut()
+    {
+        fields.remove("status");
+        fields.extend(old.get("status").map(|status| ("status".to_owned(), status.clone())));
+    }
+    for field in ["apiVersion", "kind"] {
+        new[field] = old[field].clone();
+    }
+    defaults::fill_in(kind, &mut new);
+    for field in ["name", "namespace", "uid", "creationTimestamp", "resourceVersion", "generation"] {
+        new["metadata"][field] = old["metadata"][field].clone();
+    }
+    if new["spec"] != old["spec"] {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
+        new["metadata"]["generation"] = json!(generation + 1);
+    }
+    new
+}
+
+/// As servers write times: without fractions.
+fn in_seconds(time: Timestamp) -> String {
+    Timestamp::from_second(time.as_second()).unwrap_or(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(kind: Kind, name: &str) -> Key {
+        Key::new(kind, "shop", name)
+    }
+
+    fn store() -> (Store, Value) {
+        let store = Store::default();
+        let function =
+            store.create(key(Kind::Function, "hello"), json!({"spec": {"image": "a"}, "status": {"url": "x"}}));
+        (store, function.unwrap())
+    }
+
+    fn revision(store: &Store, name: &str, owner: &Value) -> Value {
+        let owner = json!([{"uid": owner["metadata"]["uid"]}]);
+        let revision =
+            json!({"metadata": {"ownerReferences": owner}, "spec": {"function": "hello", "template": {"image": "a"}}});
+        store.create(key(Kind::Revision, name), revision).unwrap()
+    }
+
+    #[test]
+    fn a_status_is_written_apart_and_a_spec_counts_generations() {
+        let (store, function) = store();
+        assert_eq!((&function["status"], &function["metadata"]["generation"]), (&Value::Null, &json!(1)));
+        let key = key(Kind::Function, "hello");
+        let status = Patch::Apply(json!({"status": {"url": "http://x"}, "spec": {"image": "b"}}));
+        let function = store.patch(&key, Part::Status, &status).unwrap();
+        assert_eq!((&function["status"]["url"], &function["spec"]["image"]), (&json!("http://x"), &json!("a")));
+        assert_eq!(function["metadata"]["generation"], 1);
+        let spec = Patch::Merge(
+            json!({"spec": {"image": "c"}, "status": {"url": "y"}, "metadata": {"annotations": {"k": "v"}}}),
+        );
+        let function = store.patch(&key, Part::Main, &spec).unwrap();
+        assert_eq!((&function["status"]["url"], &function["metadata"]["generation"]), (&json!("http://x"), &json!(2)));
+        let again = store.patch(&key, Part::Main, &spec).unwrap();
+        assert_eq!(again["metadata"]["resourceVersion"], function["metadata"]["resourceVersion"]);
+    }
+
+    #[test]
+    fn who_replaces_must_know_the_present_version() {
+        let (store, mut function) = store();
+        let key = key(Kind::Function, "hello");
+        function["spec"]["image"] = "b".into();
+        store.replace(&key, &function).unwrap();
+        assert!(matches!(store.replace(&key, &function), Err(Refusal::Conflict(_))));
+    }
+
+    #[test]
+    fn a_function_takes_its_revisions_along_and_no_other() {
+        let (store, function) = store();
+        revision(&store, "hello-1", &function);
+        revision(&store, "other-1", &json!({"metadata": {"uid": "other"}}));
+        assert!(matches!(store.delete(&key(Kind::Function, "hello"), Some("past")), Err(Refusal::Conflict(_))));
+        store.delete(&key(Kind::Function, "hello"), None).unwrap();
+        assert_eq!(store.keys(Kind::Revision), [key(Kind::Revision, "other-1")]);
+        assert!(store.keys(Kind::Function).is_empty());
+    }
+
+    #[test]
+    fn changes_are_remembered_in_order_and_not_for_ever() {
+        let (store, function) = store();
+        let first = store.changes(0, 10).unwrap();
+        assert_eq!((first.len(), first[0].change), (1, ChangeType::Added));
+        for number in 0..HISTORY {
+            revision(&store, &format!("r-{number}"), &function);
+        }
+        assert_eq!(store.changes(0, 10).unwrap_err(), Refusal::Expired(0));
+        let later = store.changes(1, 2).unwrap();
+        assert_eq!(later.iter().map(|change| change.version).collect::<Vec<_>>(), [2, 3]);
+    }
+
+    #[test]
+    fn events_are_bounded() {
+        let store = Store::default();
+        for number in 0..1010 {
+            store.create(key(Kind::Event, &format!("e-{number}")), json!({})).unwrap();
+        }
+        assert_eq!(store.keys(Kind::Event).len(), 1000);
+    }
+}

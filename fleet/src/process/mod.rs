@@ -1,0 +1,113 @@
+//! Instances as processes of this machine, for development. An order becomes a [`launch::Launch`]
+//! (a pure function of the order and a free port), which a small supervisor process starts and
+//! ends ([`supervise`]): it outlives neither this process nor leaves anything behind. One task looks
+//! after each instance ([`life`]) and restarts its process in place with back-off, as the kubelet
+//! does. Resources, users, volumes and probes are a cluster's to enforce and not done here.
+//!
+//! ```text
+//! start -> launch -> supervisor -> process        kill -9 of us -> supervisor kills all of its own
+//!            |           `-- output lines --> Output
+//!          ports
+//! ```
+
+mod control;
+mod crash;
+pub mod engine;
+pub mod launch;
+mod life;
+pub mod output;
+mod ports;
+pub mod supervise;
+mod table;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt, stream};
+use lambent_api::{InstanceRef, Reason};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+
+use crate::{Event, Fleet, FleetError, Order, StartError, Stop};
+use engine::Engine;
+use output::Output;
+use ports::Ports;
+use table::Table;
+
+/// How instances are run.
+#[derive(Clone)]
+pub struct Config {
+    /// The program that has [`supervise::main`] behind the argument `supervise`: ours.
+    pub supervisor: PathBuf,
+    /// Runs those that are not plain processes.
+    pub engine: Option<Engine>,
+    /// Takes what they write.
+    pub output: Arc<dyn Output>,
+}
+
+/// The fleet of this machine. Clones are the same fleet; all of its processes end with the last
+/// one, and with this process.
+#[derive(Clone)]
+pub struct ProcessFleet(Arc<Shared>);
+
+struct Shared {
+    config: Config,
+    ports: Ports,
+    table: Mutex<Table>,
+    /// How many instances there are.
+    count: watch::Sender<usize>,
+}
+
+impl ProcessFleet {
+    /// A fleet without instances.
+    pub fn new(config: Config) -> Self {
+        Self(Arc::new(Shared {
+            config,
+            ports: Ports::default(),
+            table: Mutex::default(),
+            count: watch::Sender::new(0),
+        }))
+    }
+
+    /// Stops all instances and takes no order any more. Returns when the last one has ended: each
+    /// gets SIGTERM now and SIGKILL after `grace`.
+    pub async fn end(&self, grace: Duration) {
+        self.0.table.lock().close(grace);
+        // The sender is ours, so this ends only with the condition.
+        let _ = self.0.count.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl Fleet for ProcessFleet {
+    async fn start(&self, order: &Order) -> Result<(), StartError> {
+        let shared = &self.0;
+        let mut table = shared.table.lock();
+        if table.is_closed() {
+            return Err(StartError::Refused(Reason::new("Stopping", "lambent dev is stopping")));
+        }
+        if let Some((instance, stop)) = table.add(order) {
+            shared.count.send_replace(table.len());
+            drop(table);
+            tokio::spawn(life::live(shared.clone(), order.clone(), instance, stop));
+        }
+        Ok(())
+    }
+
+    async fn stop(&self, _: &str, instance: &InstanceRef, how: Stop) -> Result<(), FleetError> {
+        self.0.table.lock().stop(instance, how);
+        Ok(())
+    }
+
+    fn watch(&self) -> impl Stream<Item = Event> + Send + 'static {
+        let shared = self.0.clone();
+        // A watcher that was too slow is told everything again.
+        stream::unfold(shared, async |shared| {
+            let (first, receiver) = shared.table.lock().subscribe();
+            Some((stream::iter(first).chain(stream::unfold(receiver, next)), shared))
+        })
+        .flatten()
+    }
+}
+
+async fn next(mut receiver: mpsc::Receiver<Event>) -> Option<(Event, mpsc::Receiver<Event>)> {
+    receiver.recv().await.map(|event| (event, receiver))
+}

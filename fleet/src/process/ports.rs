@@ -1,0 +1,103 @@
+//! Free ports. Not those that the kernel gives to outgoing connections: a connection to a port of
+//! that range on which nobody listens yet may be given the same port as its own, and so reach itself.
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, TcpListener},
+    ops::Range,
+};
+
+use parking_lot::Mutex;
+
+/// Where ports are taken from, less what the kernel takes.
+const RANGE: Range<u16> = 10_000..32_000;
+/// Where Linux says which ports outgoing connections get.
+const OUTGOING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// Gives out ports; none twice at once.
+pub(super) struct Ports {
+    range: Range<u16>,
+    state: Mutex<State>,
+}
+
+struct State {
+    next: u16,
+    taken: HashSet<u16>,
+}
+
+/// A port, as long as this lives.
+pub(super) struct Port<'a> {
+    ports: &'a Ports,
+    /// Its number.
+    pub(super) number: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        let range = below_outgoing(std::fs::read_to_string(OUTGOING).ok().as_deref());
+        // Elsewhere for each process, so that two of us rarely want the same one at once.
+        let offset = (std::process::id().wrapping_mul(2_654_435_761) >> 8) % u32::from(range.end - range.start);
+        let next = range.start + u16::try_from(offset).unwrap_or(0);
+        Self { range, state: Mutex::new(State { next, taken: HashSet::new() }) }
+    }
+}
+
+fn below_outgoing(told: Option<&str>) -> Range<u16> {
+    let first = told.and_then(|text| text.split_whitespace().next()).and_then(|word| word.parse().ok());
+    let end = first.map_or(RANGE.end, |first: u16| first.min(RANGE.end));
+    // Where outgoing connections take nearly everything there is no better choice.
+    if end >= RANGE.start + 1000 { RANGE.start..end } else { RANGE }
+}
+
+impl Ports {
+    /// A port on which nobody listens; none if there is none.
+    pub(super) fn take(&self) -> Option<Port<'_>> {
+        let mut state = self.state.lock();
+        let number = (0..self.range.len()).find_map(|_| {
+            let candidate = state.next;
+            state.next = if candidate + 1 >= self.range.end { self.range.start } else { candidate + 1 };
+            (!state.taken.contains(&candidate) && is_free(candidate)).then_some(candidate)
+        })?;
+        state.taken.insert(number);
+        Some(Port { ports: self, number })
+    }
+}
+
+/// Whether it can be listened on.
+pub(super) fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+}
+
+impl Drop for Port<'_> {
+    fn drop(&mut self) {
+        self.ports.state.lock().taken.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_below_those_of_outgoing_connections() {
+        assert_eq!(below_outgoing(Some("32768\t60999\n")), RANGE);
+        assert_eq!(below_outgoing(Some("20000 60999")), 10_000..20_000);
+        assert_eq!(below_outgoing(Some("1024 65535")), RANGE);
+        assert_eq!(below_outgoing(None), RANGE);
+    }
+
+    #[test]
+    fn no_port_is_given_twice_or_while_someone_listens() {
+        let ports = Ports::default();
+        let first = ports.take().unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, ports.state.lock().next));
+        let second = ports.take().unwrap();
+        assert_ne!(first.number, second.number);
+        if let Ok(listener) = listener {
+            assert_ne!(second.number, listener.local_addr().unwrap().port());
+        }
+        let number = first.number;
+        drop(first);
+        assert!(!ports.state.lock().taken.contains(&number));
+    }
+}
