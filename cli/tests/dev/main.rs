@@ -139,7 +139,8 @@ fn a_process_that_dies_fails_its_request_and_the_next_one_is_served() {
     let dev = files.dev();
     dev.ok("/fn/shop/hello");
     let (status, body) = dev.get("/fn/shop/hello?die=1");
-    assert_eq!(status, 502, "{body}");
+    // A GET that broke on a kept connection is sent again, and may be told that the process is started anew.
+    assert!(body.contains("InstanceFailed") || body.contains("CrashLoopBackOff"), "{status} {body}");
     assert!(dev.ok("/fn/shop/hello").starts_with("one "));
 }
 
