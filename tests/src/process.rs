@@ -49,6 +49,21 @@ pub fn of_pod(uid: &str) -> anyhow::Result<Vec<u32>> {
     Ok(pids)
 }
 
+/// The processes of one container that runs on this machine, without those of its pod's sandbox:
+/// who kills that one takes the pod's address away. `id` is as the pod's status has it.
+///
+/// # Errors
+/// If there are none.
+pub fn of_container(id: &str) -> anyhow::Result<Vec<u32>> {
+    let bare = id.rsplit('/').next().unwrap_or_default();
+    ensure!(!bare.is_empty(), "the container has no id");
+    let in_its_cgroup =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|cgroup| cgroup.contains(bare));
+    let pids: Vec<u32> = all().into_iter().filter(in_its_cgroup).collect();
+    ensure!(!pids.is_empty(), "container {bare} has no process on this machine: run this where the node runs");
+    Ok(pids)
+}
+
 /// Resident memory now, in KiB.
 pub fn resident(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|pid| memory(*pid, "VmRSS:")).sum()
