@@ -150,13 +150,13 @@ struct Counted<'a>(&'a Function);
 
 impl<'a> Counted<'a> {
     fn queued(function: &'a Function) -> Self {
-        function.metrics.queued.inc();
+        function.metrics.queued().inc();
         Self(function)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.metrics.queued.dec();
+        self.0.metrics.queued().dec();
     }
 }

@@ -89,12 +89,14 @@ pub struct Held {
     pub sender: Sender,
     /// What is logged at the end.
     pub record: Record,
+    /// When the answer must have ended.
+    pub deadline: Instant,
 }
 
 impl Held {
     fn finish(mut self) {
         self.record.end();
-        self.permit.target().keep(self.sender);
+        self.permit.target().keep(self.sender, self.deadline);
     }
 }
 
@@ -118,9 +120,10 @@ pin_project! {
 }
 
 impl AnswerBody {
-    /// The body of an answer that must end by `deadline`.
-    pub fn new(inner: Incoming, held: Held, deadline: Instant) -> Self {
-        let mut body = Self { inner: Some(inner), held: Some(held), deadline: tokio::time::sleep_until(deadline) };
+    /// The body of an answer.
+    pub fn new(inner: Incoming, held: Held) -> Self {
+        let deadline = tokio::time::sleep_until(held.deadline);
+        let mut body = Self { inner: Some(inner), held: Some(held), deadline };
         // An answer without a body is never polled.
         if body.is_end_stream() {
             body.inner = None;
@@ -138,11 +141,16 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.project();
-        let Some(inner) = this.inner.as_mut() else { return Poll::Ready(None) };
-        match Pin::new(inner).poll_frame(cx) {
+        let (Some(inner), Some(held)) = (this.inner.as_mut(), this.held.as_mut()) else { return Poll::Ready(None) };
+        match held.sender.poll_frame(inner, cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let (Some(data), Some(held)) = (frame.data_ref(), this.held.as_mut()) {
-                    held.record.sent += data.len() as u64;
+                held.record.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+                // After trailers, or the last byte of a known length, a body is not polled again.
+                if frame.is_trailers() || inner.is_end_stream() {
+                    *this.inner = None;
+                    if let Some(held) = this.held.take() {
+                        held.finish();
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -162,9 +170,7 @@ impl Body for AnswerBody {
             }
             Poll::Pending => {
                 ready!(this.deadline.poll(cx));
-                if let Some(held) = this.held.as_mut() {
-                    held.record.cut("FunctionTimeout");
-                }
+                held.record.cut("FunctionTimeout");
                 Poll::Ready(Some(Err("the function ran for longer than its timeout".into())))
             }
         }
@@ -181,13 +187,12 @@ impl Body for AnswerBody {
 
 /// The caller has left or the time is over. The slot stays taken until the instance has stopped
 /// sending, or has been told by a closed connection.
-fn abandon(mut inner: Incoming, mut held: Held) {
+fn abandon(inner: Incoming, mut held: Held) {
     held.record.end();
     let until = Instant::now() + GOES_ON_SENDING;
     tokio::spawn(async move {
-        let drain = async { while let Some(Ok(_)) = http_body_util::BodyExt::frame(&mut inner).await {} };
-        if timeout_at(until, drain).await.is_ok() {
-            held.permit.target().keep(held.sender);
+        if let Ok(true) = timeout_at(until, held.sender.drain(inner)).await {
+            held.permit.target().keep(held.sender, held.deadline);
         }
     });
 }

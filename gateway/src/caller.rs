@@ -2,12 +2,13 @@
 //! unread: HTTP alone would notice only at the next read.
 
 use std::{
-    io::{self, IoSlice},
+    io::{self, IoSlice, Read},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
@@ -36,7 +37,7 @@ impl AsyncRead for Caller {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buffer.initialize_unfilled()) {
+            match read(&self.0, buffer.initialize_unfilled()) {
                 Ok(read) => {
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
@@ -46,6 +47,21 @@ impl AsyncRead for Caller {
             }
         }
     }
+}
+
+/// Reads what is there. A read that leaves room has emptied the socket: its readiness is taken back at
+/// once, which saves the next read, that would only say so.
+fn read(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    let mut emptied = None;
+    let result = stream.try_io(Interest::READABLE, || {
+        let read = (&*SockRef::from(stream)).read(room)?;
+        if read == 0 || read == room.len() {
+            return Ok(read);
+        }
+        emptied = Some(read);
+        Err(io::ErrorKind::WouldBlock.into())
+    });
+    emptied.map_or(result, Ok)
 }
 
 impl AsyncWrite for Caller {
@@ -76,7 +92,7 @@ impl AsyncWrite for Caller {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = socket2::SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write);
+        let shut = SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write);
         // Closed by the other side already: nothing is left to shut.
         Poll::Ready(shut.or_else(|e| if e.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(e) }))
     }

@@ -1,7 +1,8 @@
 //! All Functions, by name: what the request path looks up, and what the watches change.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, hash_map::Entry},
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -12,6 +13,7 @@ use arc_swap::ArcSwap;
 use lambent_api::{FunctionKey, Protocol, Reason, RevisionKey, Settings};
 use lambent_fleet::{Event, Instance, Phase, probe};
 use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::{function::Function, hub::Hub, member::Use, metrics::Metrics, peers, pool::Serving};
 
@@ -60,14 +62,29 @@ pub enum Change {
     Fleet(Event),
     /// An instance that answered before does not.
     Away(Arc<Function>, String),
+    /// All that was listed has come before this: the token is cancelled when it is applied.
+    Synced(CancellationToken),
 }
 
-type Table = HashMap<String, HashMap<String, Arc<Function>>>;
+/// So many that one of 10,000 Functions shares its shelf with some ten others.
+const SHELVES: usize = 1024;
+
+/// Functions whose names have the same hash; replaced as a whole.
+type Shelf = ArcSwap<Vec<Arc<Function>>>;
 
 /// The Functions that there are; looked up without a lock and without an allocation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Directory {
-    table: ArcSwap<Table>,
+    shelves: Box<[Shelf]>,
+    hasher: RandomState,
+}
+
+impl Default for Directory {
+    fn default() -> Self {
+        let empty = Arc::default();
+        let shelves = (0..SHELVES).map(|_| ArcSwap::new(Arc::clone(&empty))).collect();
+        Self { shelves, hasher: RandomState::new() }
+    }
 }
 
 impl Directory {
@@ -78,34 +95,33 @@ impl Directory {
 
     /// The Function of this name, or what is left of it.
     pub fn any(&self, namespace: &str, name: &str) -> Option<Arc<Function>> {
-        self.table.load().get(namespace)?.get(name).cloned()
+        let shelf = self.shelf(namespace, name).load();
+        shelf.iter().find(|f| f.key.name == name && f.key.namespace == namespace).cloned()
     }
 
     /// Everything, also what is left of deleted ones.
     pub fn all(&self) -> Vec<Arc<Function>> {
-        self.table.load().values().flat_map(HashMap::values).cloned().collect()
+        self.shelves.iter().flat_map(|shelf| Vec::clone(&shelf.load())).collect()
     }
 
-    fn update(&self, change: impl FnOnce(&mut Table)) {
-        let mut table = Table::clone(&self.table.load());
-        change(&mut table);
-        self.table.store(Arc::new(table));
+    fn shelf(&self, namespace: &str, name: &str) -> &Shelf {
+        let hash = self.hasher.hash_one((namespace, name));
+        &self.shelves[hash as usize % SHELVES]
     }
 
     fn insert(&self, function: Arc<Function>) {
-        let FunctionKey { namespace, name } = function.key.clone();
-        self.update(|table| drop(table.entry(namespace).or_default().insert(name, function)));
+        self.replace(&function.key.clone(), Some(function));
     }
 
     fn remove(&self, key: &FunctionKey) {
-        self.update(|table| {
-            if let Some(functions) = table.get_mut(&key.namespace) {
-                functions.remove(&key.name);
-                if functions.is_empty() {
-                    table.remove(&key.namespace);
-                }
-            }
-        });
+        self.replace(key, None);
+    }
+
+    /// Called by the one [`Applier`] only.
+    fn replace(&self, key: &FunctionKey, by: Option<Arc<Function>>) {
+        let shelf = self.shelf(&key.namespace, &key.name);
+        let others = shelf.load().iter().filter(|f| f.key != *key).cloned().collect::<Vec<_>>();
+        shelf.store(Arc::new(others.into_iter().chain(by).collect()));
     }
 }
 
@@ -119,6 +135,8 @@ pub struct Applier {
     functions: HashMap<FunctionKey, FunctionView>,
     revisions: HashMap<RevisionKey, RevisionView>,
     instances: HashMap<String, Known>,
+    /// Unique ids of a Function's instances.
+    instances_of: HashMap<FunctionKey, HashSet<String>>,
     /// Instances, of any Function, that do not answer yet.
     starting: Arc<AtomicU32>,
     /// Counts the fleet's restarts: what was not said since the last one is gone.
@@ -158,6 +176,7 @@ impl Applier {
             functions: HashMap::new(),
             revisions: HashMap::new(),
             instances: HashMap::new(),
+            instances_of: HashMap::new(),
             starting: Arc::default(),
             round: 0,
         }
@@ -171,15 +190,16 @@ impl Applier {
             Change::Revision(view) => {
                 let key = view.key.clone();
                 let is_new = self.revisions.insert(key.clone(), view).is_none();
-                self.refresh_of(&key);
-                if is_new {
-                    self.apply_again(|instance| instance.revision_key() == key);
+                let function = self.refresh_of(&key);
+                if let Some(function) = function.filter(|_| is_new) {
+                    self.show_again(&function);
                 }
             }
             Change::RevisionGone(key) => {
                 self.revisions.remove(&key);
                 self.refresh_of(&key);
             }
+            Change::Synced(applied) => applied.cancel(),
             Change::Fleet(Event::Restarted) => self.round += 1,
             Change::Fleet(Event::Applied(instance)) => self.instance(instance),
             Change::Fleet(Event::Gone(instance)) => self.instance_gone(&instance.id.uid),
@@ -216,16 +236,14 @@ impl Applier {
         let is_new = self.functions.insert(key.clone(), view).is_none();
         self.refresh(&key);
         if is_new {
-            self.apply_again(|instance| instance.function_key() == key);
+            self.show_again(&key);
         }
     }
 
     /// Instances that were seen before their Function or Revision.
-    fn apply_again(&mut self, which: impl Fn(&Instance) -> bool) {
-        let mine = self.instances.values().filter(|k| which(&k.instance));
-        for instance in mine.map(|k| k.instance.clone()).collect::<Vec<_>>() {
-            self.instance(instance);
-        }
+    fn show_again(&mut self, function: &FunctionKey) {
+        let uids: Vec<String> = self.instances_of.get(function).into_iter().flatten().cloned().collect();
+        uids.iter().for_each(|uid| self.show(uid));
     }
 
     fn function_gone(&mut self, key: &FunctionKey) {
@@ -242,11 +260,12 @@ impl Applier {
         }
     }
 
-    /// Tells the Function of a Revision what has become of that.
-    fn refresh_of(&self, key: &RevisionKey) {
-        if let Some((name, _)) = key.name.rsplit_once('-') {
-            self.refresh(&FunctionKey::new(&key.namespace, name));
-        }
+    /// Tells the Function of a Revision what has become of that. Which Function.
+    fn refresh_of(&self, key: &RevisionKey) -> Option<FunctionKey> {
+        let (name, _) = key.name.rsplit_once('-')?;
+        let function = FunctionKey::new(&key.namespace, name);
+        self.refresh(&function);
+        Some(function)
     }
 
     fn refresh(&self, key: &FunctionKey) {
@@ -265,20 +284,23 @@ impl Applier {
 
     fn instance(&mut self, instance: Instance) {
         let uid = instance.id.uid.clone();
-        let key = instance.function_key();
         let others = self.starting.load(Ordering::Relaxed);
         let round = self.round;
-        let known = self.instances.entry(uid.clone()).or_insert_with(|| Known {
-            instance: instance.clone(),
-            round,
-            connecting: None,
-            others,
-        });
-        known.instance = instance;
-        known.round = round;
-        let Some(function) = self.directory.any(&key.namespace, &key.name) else { return };
+        self.instances_of.entry(instance.function_key()).or_default().insert(uid.clone());
+        match self.instances.get_mut(&uid) {
+            Some(known) => (known.instance, known.round) = (instance, round),
+            None => drop(self.instances.insert(uid.clone(), Known { instance, round, connecting: None, others })),
+        }
+        self.show(&uid);
+    }
+
+    /// Tells an instance's Function of it, if that is known.
+    fn show(&mut self, uid: &str) {
+        let Some(known) = self.instances.get(uid) else { return };
+        let FunctionKey { namespace, name } = known.instance.function_key();
+        let Some(function) = self.directory.any(&namespace, &name) else { return };
         if observe(&function, &known.instance, &self.starting) {
-            self.connect(&function, &uid);
+            self.connect(&function, uid);
         }
     }
 
@@ -311,6 +333,12 @@ impl Applier {
     fn instance_gone(&mut self, uid: &str) {
         let Some(known) = self.instances.remove(uid) else { return };
         let key = known.instance.function_key();
+        if let Entry::Occupied(mut uids) = self.instances_of.entry(key.clone()) {
+            uids.get_mut().remove(uid);
+            if uids.get().is_empty() {
+                uids.remove();
+            }
+        }
         if let Some(function) = self.directory.any(&key.namespace, &key.name) {
             let was_starting = function.change(|pool| {
                 let was_starting = pool.find_mut(uid).is_some_and(|m| m.started.answered.is_none());

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri::PathAndQuery};
 use http_body::Body;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use lambent_api::Settings;
 use tokio::time::{Instant, timeout_at};
@@ -153,7 +153,7 @@ fn outbound(
 /// Sends a request and waits for the head of its answer.
 async fn send(
     permit: Permit,
-    mut connection: Connection,
+    connection: Connection,
     mut request: Request<RequestBody>,
     settings: Arc<Settings>,
 ) -> Result<Sent, Refusal> {
@@ -166,14 +166,14 @@ async fn send(
     if connection.sender.is_http2() {
         headers::to_http2(&mut request);
     }
-    let future = connection.sender.send(request);
-    let mut running = Running { parts: Some((permit, connection.sender, future)), until: deadline + ENDS_WITHIN };
+    let exchange = connection.sender.send(request);
+    let mut running = Running { parts: Some((permit, exchange)), until: deadline + ENDS_WITHIN };
     let outcome = match &mut running.parts {
-        Some((_, _, future)) => timeout_at(deadline, future).await,
+        Some((_, exchange)) => timeout_at(deadline, exchange).await,
         None => return Err(Refusal::InstanceFailed("no exchange".into())),
     };
     let Ok(outcome) = outcome else { return Err(Refusal::FunctionTimeout(limit)) };
-    let Some((permit, sender, _)) = running.parts.take() else {
+    let Some((permit, Exchange { sender, .. })) = running.parts.take() else {
         return Err(Refusal::InstanceFailed("no exchange".into()));
     };
     match outcome {
@@ -201,26 +201,24 @@ fn without_body(request: &Request<RequestBody>) -> Request<RequestBody> {
 /// A request that an instance has. Dropped early, by a timeout or because the caller has left, it
 /// keeps its slot until the instance has answered.
 struct Running {
-    parts: Option<(Permit, Sender, Exchange)>,
+    parts: Option<(Permit, Exchange)>,
     until: Instant,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some((permit, sender, future)) = self.parts.take() else { return };
+        let Some((permit, mut exchange)) = self.parts.take() else { return };
         let until = self.until;
         // Ends with the answer, or when the instance has had its time and a grace.
         tokio::spawn(async move {
             let answer = async {
-                if let Ok(response) = future.await {
-                    let mut body = response.into_body();
-                    while let Some(Ok(_)) = body.frame().await {}
+                if let Ok(response) = (&mut exchange).await {
+                    exchange.sender.drain(response.into_body()).await;
                 }
             };
             if timeout_at(until, answer).await.is_err() {
                 permit.instance_is_stuck();
             }
-            drop(sender);
         });
     }
 }
@@ -243,11 +241,11 @@ impl Answer {
         head.insert(headers::X_REQUEST_ID, record.id.clone());
         if let (Some(wish), Some(protocol)) = (agreed, protocol) {
             upgrade::put(head, protocol);
-            wish.join(&mut response, permit, record, settings.stream_timeout);
+            wish.join(&mut response, permit, sender, record, settings.stream_timeout);
             return response.map(|_| ResponseBody::Own(Full::default()));
         }
-        let held = Held { permit, sender, record };
-        response.map(|body| ResponseBody::Answer(Box::pin(AnswerBody::new(body, held, handed_over + limit))))
+        let held = Held { permit, sender, record, deadline: handed_over + limit };
+        response.map(|body| ResponseBody::Answer(Box::pin(AnswerBody::new(body, held))))
     }
 }
 

@@ -207,8 +207,7 @@ impl Function {
         state.pool.start_peaks_anew();
         drop(state);
         let count = |of: fn(&signal::Load) -> u32| i64::from(loads.iter().map(of).sum::<u32>());
-        self.metrics.ready.set(count(|l| l.ready));
-        self.metrics.starting.set(count(|l| l.starting));
+        self.metrics.instances(count(|l| l.ready), count(|l| l.starting));
         loads
     }
 

@@ -20,6 +20,7 @@ pub mod hub;
 pub mod internal;
 pub mod kube;
 pub mod kube_peers;
+pub mod lane;
 pub mod member;
 pub mod metrics;
 pub mod owner;
@@ -227,26 +228,72 @@ async fn watch_all<F: Fleet>(
     tokio::join!(
         kube::functions(client.clone(), namespace.clone(), changes.clone(), move || functions.cancel()),
         kube::revisions(client, namespace, changes.clone(), move || revisions.cancel()),
-        async move {
-            let mut events = pin!(fleet.watch());
-            while let Some(event) = events.next().await {
-                let complete = event == FleetEvent::Complete;
-                if changes.send(Change::Fleet(event)).await.is_err() {
-                    return;
-                }
-                if complete && !synced.is_cancelled() {
-                    for list in &lists {
-                        list.cancelled().await;
-                    }
-                    synced.cancel();
-                }
+        follow_fleet(fleet, lists, changes, synced),
+    );
+}
+
+/// `synced` is cancelled when all that `lists` and the fleet's own first one brought is applied.
+async fn follow_fleet<F: Fleet>(
+    fleet: F,
+    lists: [CancellationToken; 2],
+    changes: mpsc::Sender<Change>,
+    synced: CancellationToken,
+) {
+    let mut first = Some(synced);
+    let mut events = pin!(fleet.watch());
+    while let Some(event) = events.next().await {
+        let complete = event == FleetEvent::Complete;
+        if changes.send(Change::Fleet(event)).await.is_err() {
+            return;
+        }
+        if let Some(synced) = first.take_if(|_| complete) {
+            for list in &lists {
+                list.cancelled().await;
+            }
+            if changes.send(Change::Synced(synced)).await.is_err() {
+                return;
             }
         }
-    );
+    }
 }
 
 async fn apply(mut applier: Applier, mut changes: mpsc::Receiver<Change>) {
     while let Some(change) = changes.recv().await {
         applier.apply(change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, future::BoxFuture};
+    use lambent_fleet::memory::MemoryFleet;
+
+    use super::*;
+
+    struct NoRaise;
+
+    impl hub::Raise for NoRaise {
+        fn raise<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    #[tokio::test]
+    async fn all_is_known_when_it_is_applied_not_when_it_is_sent() {
+        let fleet = MemoryFleet::new(|_| SocketAddr::from(([127, 0, 0, 1], 9)));
+        let (changes, mut sent) = mpsc::channel(CHANGES);
+        let lists = [CancellationToken::new(), CancellationToken::new()];
+        let synced = CancellationToken::new();
+        lists.iter().for_each(CancellationToken::cancel);
+        let followed = follow_fleet(fleet, lists, changes, synced.clone()).now_or_never();
+        assert!(followed.is_none(), "a watch goes on");
+        assert!(!sent.is_empty() && !synced.is_cancelled(), "sent is not applied");
+        let hub = Arc::new(Hub::new(mpsc::unbounded_channel().0, Box::new(NoRaise)));
+        let metrics = Arc::new(Metrics::register(&Registry::new()).unwrap());
+        let mut applier = Applier::new(Arc::default(), hub, metrics, None);
+        while let Ok(change) = sent.try_recv() {
+            applier.apply(change);
+        }
+        assert!(synced.is_cancelled());
     }
 }

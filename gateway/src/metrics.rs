@@ -1,6 +1,7 @@
-//! What the gateway counts. Series of a Function are made once and go with it.
+//! What the gateway counts. Series of a Function are made when there is something to count, so that one
+//! that sleeps costs no memory, and go with it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
 use parking_lot::Mutex;
@@ -30,15 +31,11 @@ pub struct FunctionMetrics {
     all: Arc<Metrics>,
     labels: [String; 2],
     by_code: Mutex<Vec<(StatusCode, IntCounter)>>,
-    seconds: Histogram,
-    /// Requests at instances.
-    pub in_flight: IntGauge,
-    /// Requests waiting.
-    pub queued: IntGauge,
-    /// Instances that answer.
-    pub ready: IntGauge,
-    /// Instances that do not answer yet.
-    pub starting: IntGauge,
+    seconds: OnceLock<Histogram>,
+    in_flight: OnceLock<IntGauge>,
+    queued: OnceLock<IntGauge>,
+    ready: OnceLock<IntGauge>,
+    starting: OnceLock<IntGauge>,
 }
 
 impl Metrics {
@@ -72,24 +69,49 @@ impl Metrics {
 
     /// The series of one Function.
     pub fn of(self: &Arc<Self>, namespace: &str, function: &str) -> FunctionMetrics {
-        let labels = [namespace, function];
         FunctionMetrics {
-            labels: labels.map(str::to_owned),
-            by_code: Mutex::default(),
-            seconds: self.seconds.with_label_values(&labels),
-            in_flight: self.in_flight.with_label_values(&labels),
-            queued: self.queued.with_label_values(&labels),
-            ready: self.instances.with_label_values(&[namespace, function, "ready"]),
-            starting: self.instances.with_label_values(&[namespace, function, "starting"]),
             all: self.clone(),
+            labels: [namespace, function].map(str::to_owned),
+            by_code: Mutex::default(),
+            seconds: OnceLock::new(),
+            in_flight: OnceLock::new(),
+            queued: OnceLock::new(),
+            ready: OnceLock::new(),
+            starting: OnceLock::new(),
         }
     }
 }
 
 impl FunctionMetrics {
+    fn labels(&self) -> [&str; 2] {
+        let [namespace, function] = &self.labels;
+        [namespace, function]
+    }
+
+    /// Requests at instances.
+    pub fn in_flight(&self) -> &IntGauge {
+        self.in_flight.get_or_init(|| self.all.in_flight.with_label_values(&self.labels()))
+    }
+
+    /// Requests waiting.
+    pub fn queued(&self) -> &IntGauge {
+        self.queued.get_or_init(|| self.all.queued.with_label_values(&self.labels()))
+    }
+
+    /// How many instances answer, and how many do not answer yet.
+    pub fn instances(&self, ready: i64, starting: i64) {
+        let [namespace, function] = self.labels();
+        for (gauge, count, state) in [(&self.ready, ready, "ready"), (&self.starting, starting, "starting")] {
+            if count > 0 || gauge.get().is_some() {
+                let new = || self.all.instances.with_label_values(&[namespace, function, state]);
+                gauge.get_or_init(new).set(count);
+            }
+        }
+    }
+
     /// A request has ended.
     pub fn ended(&self, status: StatusCode, seconds: f64) {
-        self.seconds.observe(seconds);
+        self.seconds.get_or_init(|| self.all.seconds.with_label_values(&self.labels())).observe(seconds);
         let mut by_code = self.by_code.lock();
         let counter = match by_code.iter().position(|(code, _)| *code == status) {
             Some(at) => &by_code[at].1,

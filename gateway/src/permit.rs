@@ -28,7 +28,7 @@ impl Permit {
     pub(crate) fn new(function: Arc<Function>, grant: Grant, lease: Option<Lease>) -> Self {
         // One that is lent is counted by the gateway that uses it.
         if grant.origin == Origin::Caller {
-            function.metrics.in_flight.inc();
+            function.metrics.in_flight().inc();
         }
         Self { function, grant, since: Instant::now(), lease }
     }
@@ -39,7 +39,7 @@ impl Permit {
     }
 
     /// The instance's connections.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &Arc<Target> {
         &self.grant.target
     }
 
@@ -62,7 +62,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.grant.origin == Origin::Caller {
-            self.function.metrics.in_flight.dec();
+            self.function.metrics.in_flight().dec();
         }
         self.function.release(&self.grant, self.since);
     }

@@ -1,13 +1,22 @@
 //! Connections to one instance. Of HTTP/1 kept alive and taken by one request at a time; of HTTP/2
 //! one for all.
 
-use std::{net::SocketAddr, pin::Pin, sync::OnceLock, time::Duration};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use futures::Future;
 use http::{Request, Response};
+use http_body::{Body, Frame};
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use lambent_api::Protocol;
@@ -15,16 +24,14 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
-use crate::body::RequestBody;
+use crate::{body::RequestBody, lane::Lane};
 
 /// Node's HTTP server closes an idle connection after 5 s, which is the shortest of the common
 /// ones; closing first avoids sending into a closing connection. Opening another takes 0.1 ms.
 const IDLE_FOR: Duration = Duration::from_secs(4);
-/// A used connection is free again within microseconds after its answer ended.
-const BECOMES_FREE: Duration = Duration::from_millis(5);
 /// An instance that has answered before accepts at once; a lost SYN is sent again after 1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// More are closed: no instance is meant to serve more at once.
@@ -44,7 +51,7 @@ pub struct Target {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    lane: Box<Lane>,
     since: Instant,
 }
 
@@ -52,27 +59,77 @@ struct Idle {
 #[derive(Debug)]
 pub enum Sender {
     /// One request at a time.
-    Http1(http1::SendRequest<RequestBody>),
+    Http1(Box<Lane>),
     /// Many at once.
     Http2(http2::SendRequest<RequestBody>),
 }
 
+type Head = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
 /// A request on its way, until the head of its answer is here.
-pub type Exchange =
-    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + Send>>;
+pub struct Exchange {
+    /// The connection, which moves on only while this is polled.
+    pub sender: Sender,
+    head: Pin<Box<dyn Future<Output = Head> + Send>>,
+}
+
+impl Future for Exchange {
+    type Output = Head;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Head> {
+        let Self { sender, head } = &mut *self;
+        sender.poll_with(cx, |cx| head.as_mut().poll(cx))
+    }
+}
 
 impl Sender {
     /// Sends a request.
-    pub fn send(&mut self, request: Request<RequestBody>) -> Exchange {
-        match self {
-            Self::Http1(sender) => Box::pin(sender.try_send_request(request)),
+    pub fn send(mut self, request: Request<RequestBody>) -> Exchange {
+        let head: Pin<Box<dyn Future<Output = Head> + Send>> = match &mut self {
+            Self::Http1(lane) => Box::pin(lane.sender.try_send_request(request)),
             Self::Http2(sender) => Box::pin(sender.try_send_request(request)),
-        }
+        };
+        Exchange { sender: self, head }
     }
 
     /// Whether requests are sent as HTTP/2.
     pub fn is_http2(&self) -> bool {
         matches!(self, Self::Http2(_))
+    }
+
+    /// The next part of an answer that comes on this connection.
+    pub fn poll_frame(
+        &mut self,
+        answer: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.poll_with(cx, |cx| Pin::new(&mut *answer).poll_frame(cx))
+    }
+
+    /// Takes the rest of an answer. Whether it came to its end.
+    pub async fn drain(&mut self, mut answer: Incoming) -> bool {
+        loop {
+            match poll_fn(|cx| self.poll_frame(&mut answer, cx)).await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return false,
+                None => return true,
+            }
+        }
+    }
+
+    /// Ends when an answer that changes the protocol has handed its connection over.
+    pub async fn hand_over(self) {
+        if let Self::Http1(lane) = self {
+            lane.until_ended().await;
+        }
+    }
+
+    fn poll_with<T>(&mut self, cx: &mut Context<'_>, mut outcome: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+        match self {
+            Self::Http1(lane) => lane.poll_with(cx, outcome),
+            // Driven by a task of its own: many requests share it.
+            Self::Http2(_) => outcome(cx),
+        }
     }
 }
 
@@ -133,10 +190,8 @@ impl Target {
         if let Some(sender) = self.shared.lock().as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(Connection { sender: Sender::Http2(sender.clone()), reused: true });
         }
-        while let Some(mut sender) = self.take_idle() {
-            if sender.is_ready() || matches!(timeout(BECOMES_FREE, sender.ready()).await, Ok(Ok(()))) {
-                return Ok(Connection { sender: Sender::Http1(sender), reused: true });
-            }
+        if let Some(lane) = self.take_idle() {
+            return Ok(Connection { sender: Sender::Http1(lane), reused: true });
         }
         let address = *self.address.get().ok_or(ConnectError::NoAddress)?;
         let stream =
@@ -148,14 +203,16 @@ impl Target {
 
     /// Keeps the connection that proved that the instance answers, for the first request.
     pub async fn adopt(&self, stream: TcpStream) {
-        if let Ok(Ok(sender)) = timeout(CONNECT_TIMEOUT, self.open(stream)).await {
-            self.keep(sender);
+        if let Ok(Ok(Sender::Http1(mut lane))) = timeout(CONNECT_TIMEOUT, self.open(stream)).await
+            && lane.is_free()
+        {
+            self.put_idle(lane);
         }
     }
 
     async fn open(&self, stream: TcpStream) -> Result<Sender, hyper::Error> {
         match self.protocol() {
-            Protocol::Http1 => open_http1(stream).await.map(Sender::Http1),
+            Protocol::Http1 => Ok(Sender::Http1(Box::new(Lane::open(stream).await?))),
             Protocol::H2c => {
                 let sender = open_http2(stream).await?;
                 *self.shared.lock() = Some(sender.clone());
@@ -164,18 +221,34 @@ impl Target {
         }
     }
 
-    /// Gives a connection back after its answer has ended.
-    pub fn keep(&self, sender: Sender) {
-        let Sender::Http1(sender) = sender else { return };
-        let mut idle = self.idle.lock();
-        if idle.len() < MAX_IDLE && !sender.is_closed() {
-            idle.push(Idle { sender, since: Instant::now() });
+    /// Gives a connection back after its answer has ended. An instance may answer before it has read
+    /// the whole request: then that goes on until `deadline`.
+    pub fn keep(self: &Arc<Self>, sender: Sender, deadline: Instant) {
+        let Sender::Http1(mut lane) = sender else { return };
+        if lane.is_free() {
+            self.put_idle(lane);
+        } else if !lane.sender.is_closed() {
+            let target = self.clone();
+            tokio::spawn(async move {
+                if let Ok(true) = timeout_at(deadline, lane.until_free()).await
+                    && lane.is_free()
+                {
+                    target.put_idle(lane);
+                }
+            });
         }
     }
 
-    /// Closes connections that have been idle for too long.
+    fn put_idle(&self, lane: Box<Lane>) {
+        let mut idle = self.idle.lock();
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle { lane, since: Instant::now() });
+        }
+    }
+
+    /// Closes connections that have been idle for too long, or that the instance has closed.
     pub fn prune(&self, now: Instant) {
-        self.idle.lock().retain(|idle| now.duration_since(idle.since) < IDLE_FOR && !idle.sender.is_closed());
+        self.idle.lock().retain_mut(|idle| now.duration_since(idle.since) < IDLE_FOR && idle.lane.is_free());
     }
 
     /// Closes all idle connections: the process behind them is another one now.
@@ -185,24 +258,15 @@ impl Target {
     }
 
     /// The one used last, so that the others age and are closed.
-    fn take_idle(&self) -> Option<http1::SendRequest<RequestBody>> {
+    fn take_idle(&self) -> Option<Box<Lane>> {
         let mut idle = self.idle.lock();
-        while let Some(Idle { sender, since }) = idle.pop() {
-            if since.elapsed() < IDLE_FOR && !sender.is_closed() {
-                return Some(sender);
+        while let Some(Idle { mut lane, since }) = idle.pop() {
+            if since.elapsed() < IDLE_FOR && lane.is_free() {
+                return Some(lane);
             }
         }
         None
     }
-}
-
-async fn open_http1(stream: TcpStream) -> Result<http1::SendRequest<RequestBody>, hyper::Error> {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends when the connection does, or when its sender is dropped.
-    tokio::spawn(async move {
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(sender)
 }
 
 async fn open_http2(stream: TcpStream) -> Result<http2::SendRequest<RequestBody>, hyper::Error> {

@@ -11,7 +11,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{io::copy_bidirectional, time::timeout};
 
-use crate::{access_log::Record, body::RequestBody, headers::list, permit::Permit};
+use crate::{access_log::Record, body::RequestBody, headers::list, permit::Permit, target::Sender};
 
 /// A caller's wish to change the protocol.
 #[derive(Debug)]
@@ -33,10 +33,18 @@ impl Wish {
     }
 
     /// Joins both sides if the function has agreed. Ends when one of them does or at `limit`.
-    pub fn join(self, response: &mut Response<Incoming>, permit: Permit, mut record: Record, limit: Duration) {
+    pub fn join(
+        self,
+        response: &mut Response<Incoming>,
+        permit: Permit,
+        sender: Sender,
+        mut record: Record,
+        limit: Duration,
+    ) {
         let instance = hyper::upgrade::on(response);
         tokio::spawn(async move {
             let both = async {
+                let instance = async { tokio::join!(instance, sender.hand_over()).0 };
                 let (caller, instance) = tokio::try_join!(self.caller, instance)?;
                 record.sent = copy(caller, instance).await.unwrap_or_default();
                 Ok::<_, hyper::Error>(())

@@ -1,0 +1,152 @@
+//! An HTTP/1 connection to an instance, driven by the request that uses it. A task of its own for each
+//! connection would have to be woken, often on another thread, for each step of each request.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use futures::task::AtomicWaker;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, task::coop::unconstrained};
+
+use crate::body::RequestBody;
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
+
+/// A connection that takes one request at a time.
+pub struct Lane {
+    /// Takes the request.
+    pub sender: SendRequest<RequestBody>,
+    /// Moves the bytes; none when the connection has ended.
+    driver: Option<Driver>,
+    signal: Arc<Signal>,
+    waker: Waker,
+}
+
+impl std::fmt::Debug for Lane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lane").field("open", &self.driver.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    /// Speaks HTTP/1 on a connection.
+    ///
+    /// # Errors
+    /// Never so far: nothing is sent before the first request.
+    pub async fn open(stream: TcpStream) -> Result<Self, hyper::Error> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let signal = Arc::new(Signal::default());
+        let waker = Waker::from(signal.clone());
+        Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())), signal, waker })
+    }
+
+    /// Moves bytes, then asks `outcome` for what may have come of it. Whoever polls is woken when there
+    /// is more to do.
+    pub fn poll_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut outcome: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.signal.task.register(cx.waker());
+        let mut own = Context::from_waker(&self.waker);
+        // Parts of the connection wake each other: once more is enough for that. What still wakes
+        // then asks for a pause.
+        for _ in 0..2 {
+            self.signal.begin();
+            drive(&mut self.driver, &mut own);
+            let outcome = outcome(&mut own);
+            let again = self.signal.end();
+            if outcome.is_ready() || !again {
+                return outcome;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether it can take a request now. Looks at what has come meanwhile, and wakes nobody later.
+    pub fn is_free(&mut self) -> bool {
+        self.signal.task.take();
+        let driver = &mut self.driver;
+        // Nobody polls it again soon, so a pause for fairness must not be what ends it.
+        let look = unconstrained(poll_fn(|cx| {
+            drive(driver, cx);
+            Poll::Ready(())
+        }));
+        let _ = std::pin::pin!(look).poll(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
+    /// Ends when it can take a request, or can't any more: which of them.
+    pub async fn until_free(&mut self) -> bool {
+        poll_fn(|cx| {
+            let Self { sender, driver, .. } = self;
+            drive(driver, cx);
+            match sender.poll_ready(cx) {
+                Poll::Ready(ready) => Poll::Ready(ready.is_ok() && driver.is_some()),
+                Poll::Pending if driver.is_none() => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Ends when the connection does, or has changed its protocol.
+    pub async fn until_ended(mut self) {
+        poll_fn(|cx| {
+            drive(&mut self.driver, cx);
+            if self.driver.is_none() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
+fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
+    // How it ended is told to the request.
+    if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(cx).is_ready()) {
+        *driver = None;
+    }
+}
+
+/// Wakes the request that drives a connection, but not while it does so: the runtime would poll it once
+/// more for nothing, and wake another thread to share that work.
+#[derive(Default)]
+struct Signal {
+    task: AtomicWaker,
+    polled: AtomicBool,
+    again: AtomicBool,
+}
+
+impl Signal {
+    fn begin(&self) {
+        self.again.store(false, Ordering::SeqCst);
+        self.polled.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it was woken meanwhile.
+    fn end(&self) -> bool {
+        self.polled.store(false, Ordering::SeqCst);
+        self.again.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.again.store(true, Ordering::SeqCst);
+        if !self.polled.load(Ordering::SeqCst) {
+            self.task.wake();
+        }
+    }
+}
