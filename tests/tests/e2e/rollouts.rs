@@ -35,7 +35,7 @@ async fn instances_are_exchanged_under_load_within_the_surge_and_no_call_fails()
     with_temp_ns(async |cx: Context| {
         let spec = json!({
             "image": cx.image("slow"), "env": [{"name": "V", "value": "one"}],
-            "scale": {"min": 4, "max": 6, "idle": "1h"}, "rollout": {"maxSurge": 1},
+            "scale": {"min": 4, "max": 4, "idle": "1h"}, "rollout": {"maxSurge": 1},
         });
         let slow = cx.deploy("slow", spec).await;
         slow.await_instances(4).await;
@@ -72,9 +72,8 @@ async fn a_revision_that_is_not_ready_at_the_deadline_is_given_up_and_tried_agai
         let good = hello.serving().await;
         under_load(&hello, 1, "/", async {
             // It runs and never listens.
-            hello
-                .change(json!({"port": 9999, "image": cx.image("slow"), "env": [{"name": "PORT", "value": "1"}]}))
-                .await;
+            let arguments = ["healthcheck", "--timeout-seconds=900", "http://127.0.0.1:9/"];
+            hello.change(json!({"image": cx.image("lambent"), "args": arguments})).await;
             let words = hello.await_not_ready("RolloutDeadlineExceeded").await;
             assert!(words.contains("rollout.deadline") && words.contains(&good), "{words}");
             assert!(hello.status().await.unwrap().conditions.is_true(ConditionType::Stalled));
@@ -86,7 +85,7 @@ async fn a_revision_that_is_not_ready_at_the_deadline_is_given_up_and_tried_agai
             .await;
         })
         .await;
-        hello.change(json!({"port": null, "image": cx.image("hello"), "env": null})).await;
+        hello.change(json!({"image": cx.image("hello"), "args": null})).await;
         hello.await_ready().await;
         assert_eq!(hello.serving().await, good);
     })
