@@ -183,8 +183,21 @@ impl Book {
             function.start.get_or_insert(self.start).observe(*start);
             self.start.observe(*start);
         }
+        let begins = load.serving && !revision.serves_at(gateway);
+        let serving = begins.then(|| revision.function.clone());
         revision.take_load(gateway, load, function.settings.as_ref()?, now);
+        if let Some(function) = serving {
+            self.serves_no_other(gateway, &function, &key);
+        }
         self.backlog(&key, now)
+    }
+
+    /// A gateway sends a Function's requests to one Revision: what it said of the one before is over.
+    fn serves_no_other(&mut self, gateway: SocketAddr, function: &FunctionKey, serving: &RevisionKey) {
+        let others = self.revisions.iter_mut().filter(|(key, revision)| {
+            key.namespace == serving.namespace && *key != serving && revision.function == *function
+        });
+        others.for_each(|(_, revision)| revision.no_longer_serves(gateway));
     }
 
     /// What waits decides, once an instance has shown that it can answer: a Revision that proves
@@ -239,6 +252,9 @@ impl Book {
             if needed <= settings.max { (needed, Reason::IdleWindow) } else { (settings.max, Reason::MaximumLowered) }
         } else if function.latest.as_ref() == Some(&key.name) {
             // Still proving itself: the controller started it for that.
+            return None;
+        } else if revision.load(now).queued > 0 {
+            // A gateway that has not heard yet sends requests there, and would have it raised again.
             return None;
         } else {
             (0, Reason::Superseded)

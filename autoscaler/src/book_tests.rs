@@ -163,6 +163,20 @@ fn a_revision_that_proves_itself_is_left_alone_and_a_superseded_one_goes_at_once
 }
 
 #[test]
+fn what_waited_for_a_superseded_revision_holds_it_until_the_gateway_serves_the_next() {
+    let mut scene = Scene::new(&serde_json::json!({}));
+    scene.revision("f-1", 1);
+    scene.revision("f-2", 1);
+    scene.load("f-1", 1, 1, 1);
+    scene.function(&serde_json::json!({}), Some("f-2"), "f-2");
+    assert!(keeps(&scene.after(1)).is_empty(), "the gateway sends requests there");
+    scene.load("f-2", 1, 1, 1);
+    assert_eq!(keeps(&scene.after(0)), [0]);
+    assert_eq!(writes(&scene.retired(&["f-1-0"], 0)), [(1, 0, Reason::Superseded)]);
+    assert!(scene.revision("f-1", 0).is_empty(), "nothing waits for it any more");
+}
+
+#[test]
 fn a_lowered_maximum_holds_at_once() {
     let mut scene = Scene::new(&serde_json::json!({"max": 10, "idle": "1h"}));
     scene.revision("f-1", 8);

@@ -187,6 +187,18 @@ impl RevisionState {
         self.loads.remove(&gateway);
     }
 
+    /// Whether a gateway sends new requests to it, as far as it has said.
+    pub fn serves_at(&self, gateway: SocketAddr) -> bool {
+        self.loads.get(&gateway).is_some_and(|(load, _)| load.serving)
+    }
+
+    /// A gateway sends new requests to another Revision.
+    pub fn no_longer_serves(&mut self, gateway: SocketAddr) {
+        if let Some((load, _)) = self.loads.get_mut(&gateway) {
+            (load.serving, load.queued) = (false, 0);
+        }
+    }
+
     /// The numbers of gateways that are no more hold no longer.
     pub fn keep_loads(&mut self, of: &BTreeSet<SocketAddr>) {
         self.loads.retain(|gateway, _| of.contains(gateway));
