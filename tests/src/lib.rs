@@ -13,11 +13,13 @@
 pub mod cluster;
 pub mod command;
 pub mod context;
+pub mod control_plane;
 pub mod dump;
 pub mod examples;
 pub mod function;
 pub mod http;
 pub mod in_flight;
+pub mod load;
 pub mod process;
 pub mod raw;
 pub mod registry;

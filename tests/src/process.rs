@@ -1,8 +1,14 @@
 //! Processes of this machine, as the kernel knows them: those of a pod on a one-node cluster too.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
+use k8s_openapi::api::core::v1::Pod;
 
 /// Ticks a second in /proc: fixed in the kernel's interface.
 const TICKS: f64 = 100.0;
@@ -64,6 +70,59 @@ pub fn of_container(id: &str) -> anyhow::Result<Vec<u32>> {
     Ok(pids)
 }
 
+/// The processes of a pod's containers, not that of its sandbox.
+///
+/// # Errors
+/// If there are none.
+pub fn of_containers(pod: &Pod) -> anyhow::Result<Vec<u32>> {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let ids = statuses.into_iter().flatten().filter_map(|container| container.container_id.as_deref());
+    let processes: Vec<Vec<u32>> = ids.map(of_container).collect::<anyhow::Result<_>>()?;
+    ensure!(!processes.is_empty(), "{:?} has no container", pod.metadata.name);
+    Ok(processes.concat())
+}
+
+/// Sends a signal, by its name without SIG, to a process.
+///
+/// # Errors
+/// If there is no such process.
+pub fn signal(name: &str, pid: u32) -> anyhow::Result<()> {
+    let done = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().context("kill")?;
+    ensure!(done.success(), "kill -{name} {pid}: {done}");
+    Ok(())
+}
+
+/// Processes that do nothing, and keep their connections, until this is dropped.
+pub struct Frozen(Vec<u32>);
+
+impl Frozen {
+    /// Stops them; they go on by themselves after `limit`, should this process be killed meanwhile.
+    ///
+    /// # Errors
+    /// If one of them is not there.
+    pub fn new(pids: Vec<u32>, limit: Duration) -> anyhow::Result<Self> {
+        let seconds = limit.as_secs().to_string();
+        let mut resume = Command::new("sh");
+        resume.args(["-c", "sleep \"$1\"; shift; kill -CONT \"$@\"", "resume", &seconds]);
+        resume.args(pids.iter().map(u32::to_string));
+        resume.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // In a group of its own: Ctrl-C at this program's terminal doesn't end it.
+        let mut child = resume.process_group(0).spawn().context("sh")?;
+        std::thread::spawn(move || child.wait());
+        let frozen = Self(pids);
+        frozen.0.iter().try_for_each(|pid| signal("STOP", *pid))?;
+        Ok(frozen)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = signal("CONT", *pid);
+        }
+    }
+}
+
 /// Resident memory now, in KiB.
 pub fn resident(pids: &[u32]) -> f64 {
     pids.iter().filter_map(|pid| memory(*pid, "VmRSS:")).sum()
@@ -93,12 +152,27 @@ fn memory(pid: u32, name: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        process::Command,
-        time::{Duration, Instant},
-    };
+    use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn a_frozen_process_goes_on_afterwards() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let state = || stat(child.id()).and_then(|fields| fields.into_iter().next()).unwrap();
+        let is = |wanted: &str| {
+            let begun = Instant::now();
+            while state() != wanted {
+                assert!(begun.elapsed() < Duration::from_secs(20), "{}", state());
+            }
+        };
+        let frozen = Frozen::new(vec![child.id()], Duration::from_secs(60)).unwrap();
+        is("T");
+        drop(frozen);
+        is("S");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn the_kernel_knows_of_this_process() {

@@ -1,16 +1,16 @@
 //! Lambent's own parts on the cluster.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Pod};
 use kube::{
     Api, Client,
-    api::{ListParams, LogParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, LogParams, Patch, PatchParams},
 };
 use serde_json::json;
 
-use crate::{Cluster, await_condition};
+use crate::{Cluster, await_condition, process};
 
 /// Where Lambent runs.
 pub const NAMESPACE: &str = "lambent-system";
@@ -158,6 +158,31 @@ impl System {
     pub async fn restart(&self, component: &str) {
         let name = self.deployment(component).await.metadata.name.expect("a name");
         self.deployments().restart(&name).await.expect("a restarted Deployment");
+    }
+
+    /// Kills the process of one of a part's pods, and removes that pod: the kubelet would wait longer each
+    /// time before it starts a process again in the same one.
+    ///
+    /// # Panics
+    /// If there is none on this machine.
+    pub async fn kill(&self, component: &str) {
+        let pod = self.pods(component).await.expect("pods").swap_remove(0);
+        for pid in process::of_containers(&pod).expect("processes on this machine") {
+            process::signal("KILL", pid).expect("a killed process");
+        }
+        let at_once = DeleteParams::default().grace_period(0);
+        let name = pod.metadata.name.expect("a name");
+        self.pod_api().delete(&name, &at_once).await.expect("a deleted pod");
+    }
+
+    /// Stops the processes of all of a part's pods until what is returned is dropped.
+    ///
+    /// # Panics
+    /// If there are none on this machine.
+    pub async fn freeze(&self, component: &str, limit: Duration) -> process::Frozen {
+        let pods = self.pods(component).await.expect("pods");
+        let pids = pods.iter().flat_map(|pod| process::of_containers(pod).expect("processes on this machine"));
+        process::Frozen::new(pids.collect(), limit).expect("stopped processes")
     }
 
     /// Waits until a part's Deployment is as it is wanted and its former pods are gone, so that

@@ -6,14 +6,14 @@ use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Resource, ResourceExt, api::DeleteParams};
 use lambent_api::{ConditionType, Conditions, Function};
-use lambent_tests::function::phase;
+use lambent_tests::{
+    function::phase,
+    process::{self, signal},
+};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{
-    api_server::signal,
-    platform::{container_processes, restarts},
-};
+use super::platform::restarts;
 use crate::{
     load::Callers,
     mix,
@@ -48,7 +48,7 @@ pub async fn crash(world: &World, number: usize, function: &str, pick: usize) ->
     let Some(pod) = pick_pod(world, function, pick, |pod| restarts(pod) == 0).await? else {
         return no_instance(world, number);
     };
-    let Ok(pids) = container_processes(&pod) else { return no_instance(world, number) };
+    let Ok(pids) = process::of_containers(&pod) else { return no_instance(world, number) };
     world.hits(number, &format!("{}, processes {pids:?}", pod.name_any()));
     pids.into_iter().try_for_each(|pid| signal("KILL", pid))
 }

@@ -14,7 +14,6 @@ use lambent_tests::{
     system::{COMPONENTS, NAMESPACE, System},
 };
 
-use super::api_server::signal;
 use crate::world::{World, insist};
 
 /// A part has its pods again by then: the kubelet's own back-off of 10 s is in it.
@@ -30,11 +29,11 @@ pub async fn kill(world: &World, number: usize, component: &str, pick: usize) ->
     ensure!(!pods.is_empty(), "no pod of {component}");
     let pod = pods.swap_remove(pick % pods.len());
     let (name, uid) = (pod.name_any(), pod.uid().context("no uid")?);
-    let pids = container_processes(&pod)?;
+    let pids = process::of_containers(&pod)?;
     world.hits(number, &format!("{name}, processes {pids:?}"));
     world.note(number, |h| h.killed.push(uid));
     for pid in pids {
-        signal("KILL", pid)?;
+        process::signal("KILL", pid)?;
     }
     world.is_over(number);
     if restarts(&pod) > 0 {
@@ -97,18 +96,6 @@ pub async fn settled(world: &World) -> anyhow::Result<()> {
 pub async fn pods(world: &World, component: &str) -> anyhow::Result<Vec<Pod>> {
     let api: Api<Pod> = Api::namespaced(world.cx.client.clone(), NAMESPACE);
     Ok(api.list(&labels(component)).await?.items)
-}
-
-/// The processes of a pod's containers, not that of its sandbox.
-///
-/// # Errors
-/// If there are none.
-pub fn container_processes(pod: &Pod) -> anyhow::Result<Vec<u32>> {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let ids = statuses.into_iter().flatten().filter_map(|container| container.container_id.as_deref());
-    let processes: Vec<Vec<u32>> = ids.map(process::of_container).collect::<anyhow::Result<_>>()?;
-    ensure!(!processes.is_empty(), "{} has no container", pod.name_any());
-    Ok(processes.concat())
 }
 
 /// Restarts of a pod's containers.

@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use k8s_openapi::api::core::v1::{Event, ResourceQuota};
-use kube::api::ListParams;
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    core::v1::{Event, Pod, ResourceQuota},
+};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams, PostParams},
+};
 use lambent_tests::{Context, Deployed, await_condition, with_temp_ns};
 use serde_json::json;
 
@@ -82,6 +88,81 @@ async fn a_process_that_exits_at_once_is_told_with_its_exit_code() {
         let words = crashing.await_not_ready("CrashLoopBackOff").await;
         assert!(words.contains("exit code 2"), "{words}");
         refuses_callers(&crashing, &["CrashLoopBackOff", "exit code 2"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_that_needs_more_memory_than_it_may_have_is_told() {
+    with_temp_ns(async |cx: Context| {
+        // Debian's Python, in the image of the example: a gigabyte of nothing.
+        let greedy = json!({
+            "image": cx.image("python"), "command": ["python3", "-c", "b = bytearray(1 << 30)"],
+            "resources": {"limits": {"memory": "32Mi"}, "requests": {"memory": "32Mi"}},
+        });
+        let greedy = cx.apply("greedy", greedy).await;
+        await_stalled(&greedy, "OOMKilled").await;
+        refuses_callers(&greedy, &["OOMKilled"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_quota_is_told_at_once_and_its_end_is_noticed() {
+    with_temp_ns(async |cx: Context| {
+        let quota = json!({"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
+        let _: ResourceQuota = cx.create(quota).await;
+        let hello = cx.apply("hello", json!({"image": cx.image("hello")})).await;
+        let words = hello.await_not_ready("QuotaExceeded").await;
+        assert!(words.contains("exceeded quota: none"), "{words}");
+        refuses_callers(&hello, &["QuotaExceeded", "exceeded quota: none"]).await;
+        cx.api::<ResourceQuota>().delete("none", &DeleteParams::default()).await.unwrap();
+        hello.await_ready().await;
+        hello.call("/").await.expect(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_admission_policy_refuses_is_told_with_its_words() {
+    with_temp_ns(async |cx: Context| {
+        let name = cx.namespace.clone();
+        let policy = json!({"metadata": {"name": name}, "spec": {
+            "matchConstraints": {
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+                "resourceRules": [
+                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]},
+                ],
+            },
+            "validations": [{"expression": "false", "message": "no pods on a Sunday"}],
+        }});
+        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+        let policies: Api<ValidatingAdmissionPolicy> = Api::all(cx.client.clone());
+        let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(cx.client.clone());
+        policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+        bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+        let in_force = await_condition("the policy to be in force", async || {
+            let pod = serde_json::from_value(json!({"metadata": {"name": "probe"}, "spec": {
+                "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                "containers": [{"name": "a", "image": "a", "securityContext": {
+                    "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]},
+                }}],
+            }}))?;
+            let dry = PostParams { dry_run: true, ..PostParams::default() };
+            let refused = cx.api::<Pod>().create(&dry, &pod).await.err();
+            ensure!(refused.is_some_and(|error| error.to_string().contains("Sunday")), "pods are still made");
+            Ok(())
+        });
+        in_force.await;
+        let refused = cx.apply("refused", json!({"image": cx.image("hello")})).await;
+        let words = refused.await_not_ready("Refused").await;
+        let caller = refused.call("/").await;
+        let removed = DeleteParams::default();
+        bindings.delete(&name, &removed).await.unwrap();
+        policies.delete(&name, &removed).await.unwrap();
+        assert!(words.contains("no pods on a Sunday"), "{words}");
+        assert!(caller.expect_refusal(503, "StartFailed").contains("no pods on a Sunday"));
+        refused.await_ready().await;
     })
     .await;
 }

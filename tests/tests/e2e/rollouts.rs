@@ -3,23 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::ensure;
-use futures::future::join_all;
 use lambent_api::{ConditionType, Conditions};
-use lambent_tests::{Context, Deployed, await_condition, function::revision_of, with_temp_ns};
+use lambent_tests::{Context, Deployed, await_condition, function::revision_of, load::under_load, with_temp_ns};
 use serde_json::json;
-
-/// Calls without a pause until the work is done; every call is answered.
-async fn under_load<T>(function: &Deployed, callers: usize, rest: &str, work: impl Future<Output = T>) -> T {
-    let caller = async || -> () {
-        loop {
-            function.call(rest).await.expect(200);
-        }
-    };
-    tokio::select! {
-        _ = join_all((0..callers).map(|_| caller())) => unreachable!(),
-        done = work => done,
-    }
-}
 
 /// Instances by Revision.
 async fn instances(function: &Deployed) -> anyhow::Result<BTreeMap<String, usize>> {
