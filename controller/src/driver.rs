@@ -107,7 +107,11 @@ async fn look<F: Fleet>(function: &Function, context: &Arc<Context<F>>) -> Resul
         return Ok(Action::await_change());
     };
     let latest_name = latest.revision().map(|r| r.key().name);
-    let input = context.remember(&observed.key, |m| observed.input(m, &settings, latest_name.as_deref(), (now, at)));
+    let latest_name = latest_name.as_deref();
+    let (input, rollout_left) = context.remember(&observed.key, |memory| {
+        let left = observed.rollout_left(memory, &settings, latest_name, (now, at));
+        (observed.input(memory, &settings, latest_name, left, now), left)
+    });
     let plan = plan::plan(&input);
     probes::start(context, &observed.unprobed(), settings.start_timeout);
     // apply (client required)
@@ -120,7 +124,7 @@ async fn look<F: Fleet>(function: &Function, context: &Arc<Context<F>>) -> Resul
     let again = report::report(context, function, &observed, &latest, &plan, &told, at).await?;
     started?;
     let namesake = made?.then_some(NAMESAKE);
-    let deadline = observed.rollout_left(&settings, latest_name.as_deref(), at).filter(|left| !left.is_zero());
+    let deadline = rollout_left.filter(|left| !left.is_zero());
     let waits = [again, namesake, deadline, waits(context, &observed, &input)];
     Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
 }

@@ -19,6 +19,7 @@ mod caches;
 mod context;
 mod drain;
 mod driver;
+mod elapsed;
 mod events;
 pub mod image;
 mod index;

@@ -13,7 +13,7 @@ use lambent_api::{FunctionStatus, InstanceRef, Reason, RevisionStatus, Settings}
 use lambent_fleet::{Instance, Phase};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{backoff::Backoff, lookup::Lookup};
+use crate::{backoff::Backoff, elapsed::Elapsed, lookup::Lookup};
 
 /// An order or a stop that no watch has confirmed by then is taken for lost and repeated.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(10);
@@ -63,6 +63,8 @@ pub(crate) struct Memory {
     pub(crate) errors: Backoff,
     /// The status as it was written last.
     pub(crate) written: Written<FunctionStatus>,
+    /// How long the rollout has been going on.
+    pub(crate) rollout: Elapsed,
     revisions: HashMap<String, RevisionMemory>,
     instances: HashMap<String, InstanceMemory>,
     ordered: BTreeMap<String, (String, Instant)>,

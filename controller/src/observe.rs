@@ -62,7 +62,8 @@ impl Observed {
         memory: &mut Memory,
         settings: &Settings,
         latest: Option<&str>,
-        (now, at): (Instant, Timestamp),
+        rollout_left: Option<Duration>,
+        now: Instant,
     ) -> Input {
         Input {
             serving: self.status.revision.clone(),
@@ -70,17 +71,22 @@ impl Observed {
             min: settings.min,
             max: settings.max,
             surge: settings.max_surge,
-            expired: self.rollout_left(settings, latest, at).is_some_and(|left| left.is_zero()),
+            expired: rollout_left.is_some_and(|left| left.is_zero()),
             history: settings.revision_history,
             revisions: self.revisions.iter().map(|r| self.view(memory, r, settings.start_timeout, now)).collect(),
         }
     }
 
     /// How long the latest Revision may still take to replace the one that serves.
-    pub(crate) fn rollout_left(&self, settings: &Settings, latest: Option<&str>, at: Timestamp) -> Option<Duration> {
+    pub(crate) fn rollout_left(
+        &self,
+        memory: &mut Memory,
+        settings: &Settings,
+        latest: Option<&str>,
+        (now, at): (Instant, Timestamp),
+    ) -> Option<Duration> {
         let since = self.status.rollout_since.as_ref().filter(|_| self.status.latest_revision.as_deref() == latest)?;
-        let gone = Duration::try_from(at.duration_since(since.0)).unwrap_or_default();
-        Some(settings.deadline.saturating_sub(gone))
+        Some(settings.deadline.saturating_sub(memory.rollout.since(since.0, at, now)))
     }
 
     /// Looks at all instances before it asks what they taught about their Revision.

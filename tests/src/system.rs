@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{Cluster, await_condition, process};
+use crate::{Cluster, Gateway, await_condition, process};
 
 /// Where Lambent runs.
 pub const NAMESPACE: &str = "lambent-system";
@@ -94,6 +94,16 @@ impl System {
         Ok(names)
     }
 
+    /// The gateway of one pod, without the Service before it.
+    ///
+    /// # Panics
+    /// If there is none that runs.
+    pub async fn gateway_pod(&self) -> Gateway {
+        let pod = self.pods("gateway").await.expect("pods").into_iter().find(is_ready).expect("a gateway");
+        let address = pod.status.and_then(|status| status.pod_ip).expect("an address");
+        Gateway::new(&format!("http://{address}:8080"))
+    }
+
     /// What a part's pods logged.
     ///
     /// # Errors
@@ -161,18 +171,27 @@ impl System {
     }
 
     /// Kills the process of one of a part's pods, and removes that pod: the kubelet would wait longer each
-    /// time before it starts a process again in the same one.
+    /// time before it starts a process again in the same one. Waits until another one is ready.
     ///
     /// # Panics
-    /// If there is none on this machine.
+    /// If there is none on this machine, or none takes its place.
     pub async fn kill(&self, component: &str) {
-        let pod = self.pods(component).await.expect("pods").swap_remove(0);
+        let pods = self.pods(component).await.expect("pods");
+        let count = pods.len();
+        let pod = pods.into_iter().next().expect("a pod");
         for pid in process::of_containers(&pod).expect("processes on this machine") {
             process::signal("KILL", pid).expect("a killed process");
         }
         let at_once = DeleteParams::default().grace_period(0);
         let name = pod.metadata.name.expect("a name");
         self.pod_api().delete(&name, &at_once).await.expect("a deleted pod");
+        await_condition(format!("another pod of {component}"), async || {
+            let ready = self.pods(component).await?.into_iter().filter(is_ready);
+            let others = ready.filter(|other| other.metadata.uid != pod.metadata.uid).count();
+            ensure!(others == count, "{others} of {count} are ready");
+            Ok(())
+        })
+        .await;
     }
 
     /// Stops the processes of all of a part's pods until what is returned is dropped.
@@ -208,6 +227,11 @@ impl System {
 
 fn of(component: &str) -> ListParams {
     ListParams::default().labels(&format!("app.kubernetes.io/part-of=lambent,app.kubernetes.io/component={component}"))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// The value of a line of the Prometheus text format, if it is of this series.

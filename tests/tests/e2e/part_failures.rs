@@ -7,11 +7,11 @@ use anyhow::ensure;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use lambent_tests::{
-    Context, Deployed, alone_on_the_cluster, await_condition,
+    Context, Deployed, Request, alone_on_the_cluster, await_condition,
     control_plane::{Daemon, compact},
     function::uid,
     load::{under_load, under_load_with_cuts},
-    system::System,
+    system::{COMPONENTS, System},
     wait::await_condition_for,
 };
 use serde_json::json;
@@ -117,7 +117,6 @@ async fn ten_kills_in_a_row_cost_no_more_than_what_the_killed_gateways_had() {
         let kills = async {
             for component in ORDER {
                 system.kill(component).await;
-                system.settled(component).await;
             }
         };
         let ((), answered, cut) = under_load_with_cuts(&slow, 2, "/?ms=20", kills).await;
@@ -161,31 +160,36 @@ async fn functions_on_a_node_that_does_not_report_are_called_as_before() {
         let hello = cx.deploy("hello", json!({"image": cx.image("hello"), "scale": {"min": 1}})).await;
         hello.await_instances(1).await;
         let before = uids(&hello).await;
+        let system = System::new(&cx);
+        // Without its Service, which sends to no pod of such a node.
+        let gateway = system.gateway_pod().await;
+        let call = async || gateway.send(Request::get(&hello.path("/"))).await.expect(200);
         let node = Daemon::find(&cx, "kubelet").unwrap().freeze(LIMIT).unwrap();
-        under_load(&hello, 1, "/", async {
-            // The node controller waits for 50 s, then says that the node's pods are not ready.
-            await_condition_for(LIMIT, "the pod to be called not ready", async || {
-                let pod = hello.instances().await?.swap_remove(0);
-                ensure!(condition(&pod, "Ready").as_deref() == Some("False"), "{:?}", condition(&pod, "Ready"));
-                Ok(())
-            })
-            .await;
-            for _ in 0..100 {
-                hello.call("/").await.expect(200);
-            }
-            drop(node);
-            await_condition("the node to be ready", async || {
-                let nodes: Api<Node> = Api::all(cx.client.clone());
-                let node = nodes.get("node0").await?;
-                let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
-                ensure!(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"), "{conditions:?}");
-                Ok(())
-            })
-            .await;
+        // The node controller waits for 50 s, then says that the node's pods are not ready.
+        await_condition_for(LIMIT, "the pod to be called not ready", async || {
+            call().await;
+            let pod = hello.instances().await?.swap_remove(0);
+            ensure!(condition(&pod, "Ready").as_deref() == Some("False"), "{:?}", condition(&pod, "Ready"));
+            Ok(())
+        })
+        .await;
+        for _ in 0..100 {
+            call().await;
+        }
+        drop(node);
+        await_condition("the node to be ready", async || {
+            call().await;
+            let nodes: Api<Node> = Api::all(cx.client.clone());
+            let node = nodes.get("node0").await?;
+            let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+            ensure!(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"), "{conditions:?}");
+            Ok(())
         })
         .await;
         assert_eq!(uids(&hello).await, before);
-        System::new(&cx).settled("gateway").await;
+        for component in COMPONENTS {
+            system.settled(component).await;
+        }
         scaling_goes_on(&cx, "after").await;
     })
     .await;

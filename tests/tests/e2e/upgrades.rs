@@ -137,7 +137,7 @@ fn another_version(folder: &Path) -> String {
         assert!(text.contains(from), "{file} has no {from:?}");
         fs::write(copy.join(file), text.replacen(from, to, 1)).unwrap();
     };
-    change("Chart.yaml", "\nversion: ", "\nversion: 99.");
+    change("Chart.yaml", "\nversion: 0", "\nversion: 99");
     change("files/crds/crds.yaml", "    - fn\n", &format!("    - fn\n    - {OTHER_NAME}\n"));
     copy.to_string_lossy().into_owned()
 }
