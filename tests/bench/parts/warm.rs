@@ -31,11 +31,14 @@ pub async fn run(plan: Plan) -> Rows {
 
 /// Slices of all contestants at each number of connections, in another order in each round.
 pub(super) async fn measure(contestants: &[Contestant], plan: &Plan) -> anyhow::Result<Columns> {
-    let rounds = plan.rounds(11, 3);
-    let window = Duration::from_millis(plan.rounds(2000, 500) as u64);
+    // Short slices and many: what disturbs the machine for seconds disturbs all sides of a round.
+    let rounds = plan.rounds(45, 7);
+    let window = Duration::from_millis(400);
     let mut columns = Columns::default();
     for round in 0..rounds {
-        progress::say(&format!("round {} of {rounds}", round + 1));
+        if round % 5 == 0 {
+            progress::say(&format!("round {} of {rounds}", round + 1));
+        }
         for at in shuffled(contestants.len() * CONNECTIONS.len()) {
             let contestant = &contestants[at / CONNECTIONS.len()];
             slice(contestant, CONNECTIONS[at % CONNECTIONS.len()], window, &mut columns).await?;
@@ -51,7 +54,7 @@ async fn slice(
     columns: &mut Columns,
 ) -> anyhow::Result<()> {
     let pids = contestant.pids.clone();
-    let plan = Closed { connections, warm_up: Duration::from_millis(200), window };
+    let plan = Closed { connections, warm_up: Duration::from_millis(100), window };
     let slice = load::closed(&contestant.target, plan, move || cpu_seconds(&pids)).await?;
     anyhow::ensure!(slice.failed == 0, "{} calls of {} failed", slice.failed, contestant.name);
     let mut push = |what: &str, value: f64| columns.push(key(what, connections, contestant.name), value);
