@@ -41,7 +41,8 @@ e2e: ## end-to-end tests, on LAMBENT_TEST_KUBECONFIG, REGISTRY and GATEWAY if se
 bench: ## the scoreboard, into docs/benchmarks.md; parts of it: make bench ONLY=warm,cold QUICK=1
 	tests/bench/deps
 	cargo build $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --bin lambent --bin bench
-	tests/cluster/with $(CARGO_TARGET_DIR)/x86_64-unknown-linux-musl/release/bench
+	bench=$(CARGO_TARGET_DIR)/x86_64-unknown-linux-musl/release/bench; \
+	if $$bench needs-cluster; then tests/cluster/with $$bench; else $$bench; fi
 
 .PHONY: soak
 soak: ## load while faults come at random times: make soak [MINUTES=10] [SEED=n] [FAULTS=functions]

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 /// What one instance is made of. The fields up to `imagePullPolicy` mean what they mean in a
 /// Kubernetes container.
+// What is large and mostly absent is boxed: caches hold thousands of these.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Template {
@@ -44,12 +45,12 @@ pub struct Template {
 
     /// CPU and memory of each instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
+    pub resources: Option<Box<ResourceRequirements>>,
 
     /// Overrides parts of the restricted security context that every instance gets: for example
     /// `runAsUser: 0` with `runAsNonRoot: false` for an image that must be root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub security_context: Option<SecurityContext>,
+    pub security_context: Option<Box<SecurityContext>>,
 
     /// Where the volumes of `pod.volumes` appear. A volume adds about 300 ms to a cold start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,15 +60,15 @@ pub struct Template {
     /// Without one an instance is ready when it accepts a connection, which is seen within
     /// milliseconds. With one it is ready when the kubelet says so, in steps of whole seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub readiness_probe: Option<Probe>,
+    pub readiness_probe: Option<Box<Probe>>,
 
     /// The kubelet restarts an instance that fails it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub liveness_probe: Option<Probe>,
+    pub liveness_probe: Option<Box<Probe>>,
 
     /// Replaces the preStop sleep that keeps a stopping instance alive while it is busy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lifecycle: Option<Lifecycle>,
+    pub lifecycle: Option<Box<Lifecycle>>,
 
     /// IfNotPresent when absent: images are pinned by digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,7 +121,7 @@ pub struct PodFields {
 
     /// Which nodes, and nearness to other pods.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub affinity: Option<Affinity>,
+    pub affinity: Option<Box<Affinity>>,
 
     /// How instances spread over nodes and zones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -195,10 +196,10 @@ impl From<&Template> for Container {
             env: Some(template.env.clone()),
             env_from: Some(template.env_from.clone()).filter(|l| !l.is_empty()),
             working_dir: template.working_dir.clone(),
-            resources: template.resources.clone(),
+            resources: template.resources.as_deref().cloned(),
             volume_mounts: Some(template.volume_mounts.clone()).filter(|l| !l.is_empty()),
-            readiness_probe: template.readiness_probe.clone(),
-            liveness_probe: template.liveness_probe.clone(),
+            readiness_probe: template.readiness_probe.as_deref().cloned(),
+            liveness_probe: template.liveness_probe.as_deref().cloned(),
             ..Container::default()
         }
     }

@@ -87,8 +87,8 @@ struct FunctionState {
 #[derive(Default)]
 pub struct Book {
     start: StartModel,
-    functions: HashMap<FunctionKey, FunctionState>,
-    revisions: HashMap<RevisionKey, RevisionState>,
+    functions: HashMap<FunctionKey, Box<FunctionState>>,
+    revisions: HashMap<RevisionKey, Box<RevisionState>>,
     gateways: BTreeSet<SocketAddr>,
     synced: HashMap<SocketAddr, Instant>,
 }
@@ -116,11 +116,12 @@ impl Book {
             Input::Link(gateway, event) => self.link(gateway, event, now),
             Input::Retired(key, retired) => self.retired(&key, retired, now).into_iter().collect(),
             Input::Failed(key) => {
-                let changed = self.revisions.get_mut(&key).is_some_and(RevisionState::clear);
+                let changed = self.revisions.get_mut(&key).is_some_and(|revision| revision.clear());
                 // Otherwise the news is still to come, or the next tick tries again.
                 changed.then(|| self.more(&key, now)).flatten().into_iter().collect()
             }
             Input::Tick => {
+                self.revisions.values_mut().for_each(|revision| revision.forget_what_is_over(now));
                 let keys: Vec<RevisionKey> = self.revisions.keys().cloned().collect();
                 keys.iter().filter_map(|key| self.more(key, now).or_else(|| self.fewer(key, now))).collect()
             }
@@ -139,7 +140,8 @@ impl Book {
     }
 
     fn revision(&mut self, view: &RevisionView, now: Instant) -> Vec<Order> {
-        let revision = self.revisions.entry(view.key.clone()).or_insert_with(|| RevisionState::new(view, now));
+        let revision =
+            self.revisions.entry(view.key.clone()).or_insert_with(|| Box::new(RevisionState::new(view, now)));
         revision.observe(view, now);
         self.more(&view.key, now).into_iter().collect()
     }

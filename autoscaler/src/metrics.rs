@@ -1,7 +1,8 @@
 //! What the autoscaler counts.
 
 use lambent_api::RevisionKey;
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use lambent_gauges::Gauges;
+use prometheus::{IntCounterVec, Opts, Registry};
 
 use crate::order::Write;
 
@@ -9,7 +10,7 @@ use crate::order::Write;
 #[derive(Clone, Debug)]
 pub struct Metrics {
     decisions: IntCounterVec,
-    wanted: IntGaugeVec,
+    wanted: Gauges<1>,
 }
 
 impl Metrics {
@@ -19,10 +20,13 @@ impl Metrics {
     /// If one of that name is there already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let decisions = Opts::new("lambent_scaling_decisions_total", "Changes of a wanted count, by reason");
-        let wanted = Opts::new("lambent_wanted_instances", "Instances wanted, by Revision");
         let metrics = Self {
             decisions: IntCounterVec::new(decisions, &["reason"])?,
-            wanted: IntGaugeVec::new(wanted, &["namespace", "revision"])?,
+            wanted: Gauges::new(
+                "lambent_wanted_instances",
+                "Instances wanted, by Revision",
+                ["namespace", "revision"],
+            )?,
         };
         registry.register(Box::new(metrics.decisions.clone()))?;
         registry.register(Box::new(metrics.wanted.clone()))?;
@@ -36,11 +40,11 @@ impl Metrics {
 
     /// A count is known.
     pub fn wanted(&self, revision: &RevisionKey, wanted: u32) {
-        self.wanted.with_label_values(&[&*revision.namespace, &*revision.name]).set(wanted.into());
+        self.wanted.set([&revision.namespace, &revision.name], [wanted.into()]);
     }
 
     /// A Revision is gone, and its series with it.
     pub fn gone(&self, revision: &RevisionKey) {
-        let _ = self.wanted.remove_label_values(&[&*revision.namespace, &*revision.name]);
+        self.wanted.remove([&revision.namespace, &revision.name]);
     }
 }

@@ -199,6 +199,18 @@ impl RevisionState {
         }
     }
 
+    /// Lets go of what counts no longer: a Revision that sleeps takes next to no memory.
+    pub fn forget_what_is_over(&mut self, now: Instant) {
+        self.loads.retain(|_, (_, at)| now.duration_since(*at) < REPEATED_WITHIN);
+        self.named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
+        if self.loads.is_empty() {
+            self.loads = HashMap::new();
+        }
+        if self.named.is_empty() {
+            self.named = Vec::new();
+        }
+    }
+
     /// The numbers of gateways that are no more hold no longer.
     pub fn keep_loads(&mut self, of: &BTreeSet<SocketAddr>) {
         self.loads.retain(|gateway, _| of.contains(gateway));

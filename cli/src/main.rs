@@ -25,9 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // Before all else, and not among the commands: it is part of each cold start of `lambent dev`.
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == supervise::ARGUMENT) {
-        return supervise::main(arguments);
+    if std::env::args_os().nth(1).is_some_and(|first| first == supervise::ARGUMENT) {
+        return supervise::main();
     }
     let cli = Cli::parse();
     if rustls::crypto::ring::default_provider().install_default().is_err() {

@@ -1,6 +1,6 @@
 //! Keeps the caches true and says which Functions to look at: one endless task per watch.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{Stream, StreamExt, TryStreamExt, future, stream::BoxStream};
 use kube::{
@@ -12,7 +12,7 @@ use kube::{
         watcher,
     },
 };
-use lambent_api::{FunctionKey, Revision};
+use lambent_api::{FunctionKey, Revision, meta::GROUP};
 use lambent_fleet::{Event, Fleet};
 use serde::de::DeserializeOwned;
 
@@ -148,7 +148,40 @@ fn mended<K: ResourceExt + Send>(
 ) -> impl Stream<Item = watcher::Event<K>> + Send {
     events
         .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
+        .modify(leave_out)
         .inspect_err(move |error| tracing::warn!(what, %error, "watch lost; trying again"))
         .filter_map(|event| future::ready(event.ok()))
+}
+
+/// What no look needs is not kept: kubectl's copy of the whole object, say, is in an annotation.
+fn leave_out(object: &mut impl ResourceExt) {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    meta.labels = None;
+    let ours = |name: &str| name.split('/').next() == Some(GROUP);
+    let annotations = meta.annotations.take().into_iter().flatten().filter(|(name, _)| ours(name));
+    meta.annotations = Some(annotations.collect()).filter(|left: &BTreeMap<_, _>| !left.is_empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use lambent_api::{Function, meta::ANNOTATION_REDEPLOY};
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_look_needs_is_kept() {
+        let text = format!(
+            "{{apiVersion: {GROUP}/v1alpha1, kind: Function, spec: {{image: a}}, metadata: {{name: f, labels: {{a: b}},
+            annotations: {{kubectl.kubernetes.io/last-applied-configuration: x, {ANNOTATION_REDEPLOY}: now}}}}}}"
+        );
+        let mut function: Function = serde_yaml::from_str(&text).unwrap();
+        leave_out(&mut function);
+        let left: Vec<&String> = function.annotations().keys().collect();
+        assert_eq!(left, [ANNOTATION_REDEPLOY]);
+        assert!(function.metadata.labels.is_none());
+        function.annotations_mut().clear();
+        leave_out(&mut function);
+        assert!(function.metadata.annotations.is_none());
+    }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Context<F> {
     pub(crate) metrics: Metrics,
     /// Bounds the connections that are tried at once.
     pub(crate) probes: Semaphore,
-    memories: Mutex<HashMap<FunctionKey, Memory>>,
+    memories: Mutex<HashMap<FunctionKey, Box<Memory>>>,
 }
 
 impl<F> Context<F> {
@@ -79,7 +79,7 @@ impl<F> Context<F> {
         function: &FunctionKey,
         work: impl FnOnce(&mut Memory) -> T,
     ) -> Option<T> {
-        self.memories.lock().get_mut(function).map(work)
+        self.memories.lock().get_mut(function).map(|memory| work(memory))
     }
 
     /// Forgets all Functions but these.

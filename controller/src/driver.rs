@@ -7,7 +7,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use kube::runtime::controller::Action;
 use lambent_api::{Function, Revision, Settings};
 use lambent_fleet::Fleet;
 use thiserror::Error;
@@ -70,32 +69,35 @@ impl Latest {
     }
 }
 
-/// Looks at a Function and makes true what it asks for.
-pub(crate) async fn reconcile<F: Fleet>(object: Arc<Watched>, context: Arc<Context<F>>) -> Result<Action, Error> {
+/// Looks at a Function and makes true what it asks for. When to look again, if nothing touches it before.
+pub(crate) async fn reconcile<F: Fleet>(
+    object: Arc<Watched>,
+    context: Arc<Context<F>>,
+) -> Result<Option<Duration>, Error> {
     let _timer = context.metrics.reconcile.start_timer();
     match &object.0 {
         // What belongs to it is collected; nothing may be started any more.
-        Ok(function) if function.metadata.deletion_timestamp.is_some() => Ok(Action::await_change()),
+        Ok(function) if function.metadata.deletion_timestamp.is_some() => Ok(None),
         Ok(function) => tokio::time::timeout(LIMIT, look(function, &context)).await.unwrap_or(Err(Error::Timeout)),
         Err(invalid) => {
             report::unreadable(&context, &object, &invalid.error);
-            Ok(Action::await_change())
+            Ok(None)
         }
     }
 }
 
 /// When to look again after a failure.
-pub(crate) fn after_error<F>(object: &Watched, context: &Context<F>) -> Action {
-    let Ok(function) = &object.0 else { return Action::await_change() };
+pub(crate) fn after_error<F>(object: &Watched, context: &Context<F>) -> Option<Duration> {
+    let Ok(function) = &object.0 else { return None };
     let now = Instant::now();
     let wait = context.remember(&function.key(), |memory| {
         memory.errors.failed(now);
         memory.errors.wait(now)
     });
-    Action::requeue(wait.unwrap_or_default())
+    Some(wait.unwrap_or_default())
 }
 
-async fn look<F: Fleet>(function: &Function, context: &Arc<Context<F>>) -> Result<Action, Error> {
+async fn look<F: Fleet>(function: &Function, context: &Arc<Context<F>>) -> Result<Option<Duration>, Error> {
     // observe (caches only)
     let (now, at) = (Instant::now(), Timestamp::now());
     let observed = observe::observe(context, function, now);
@@ -104,7 +106,7 @@ async fn look<F: Fleet>(function: &Function, context: &Arc<Context<F>>) -> Resul
     // decide (pure)
     let Some(settings) = observed.settings.clone() else {
         report::nothing_to_serve(context, function, &observed, at).await?;
-        return Ok(Action::await_change());
+        return Ok(None);
     };
     let latest_name = latest.revision().map(|r| r.key().name);
     let latest_name = latest_name.as_deref();
@@ -126,7 +128,7 @@ async fn look<F: Fleet>(function: &Function, context: &Arc<Context<F>>) -> Resul
     let namesake = made?.then_some(NAMESAKE);
     let deadline = rollout_left.filter(|left| !left.is_zero());
     let waits = [again, namesake, deadline, waits(context, &observed, &input)];
-    Ok(waits.into_iter().flatten().min().map_or_else(Action::await_change, Action::requeue))
+    Ok(waits.into_iter().flatten().min())
 }
 
 fn resolve<F: Fleet>(

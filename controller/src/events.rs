@@ -2,8 +2,8 @@
 //! A status that stays the same makes no Event, so none is repeated.
 
 use kube::{
-    Resource,
-    runtime::events::{Event, EventType, Recorder},
+    Client, Resource,
+    runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use lambent_api::{ConditionType, Conditions, Function, FunctionStatus};
 use tokio::sync::mpsc::{Receiver, Sender, error::TrySendError};
@@ -87,8 +87,10 @@ pub(crate) fn tell(sender: &Sender<About>, news: News, about: &impl Resource<Dyn
 }
 
 /// Publishes what comes. An Event that can't be published is only worth a line.
-pub(crate) async fn publish(recorder: Recorder, mut news: Receiver<About>) {
+pub(crate) async fn publish(client: Client, reporter: Reporter, mut news: Receiver<About>) {
     while let Some((news, about)) = news.recv().await {
+        // A recorder keeps each Event for minutes, to count repetitions; here none is repeated.
+        let recorder = Recorder::new(client.clone(), reporter.clone());
         if let Err(error) = recorder.publish(&news.event(), &about).await {
             tracing::debug!(?news, %error, "Event not published");
         }

@@ -24,6 +24,7 @@ mod events;
 pub mod image;
 mod index;
 mod latest;
+mod looks;
 mod lookup;
 mod memory;
 mod metrics;
@@ -36,32 +37,24 @@ mod report;
 mod rollout;
 mod status;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use kube::{
     Client,
     runtime::{
-        applier,
-        controller::{self, Action},
-        events::{Recorder, Reporter},
-        reflector::{self, ObjectRef, Store},
-        utils::CancelableJoinHandle,
+        events::Reporter,
+        reflector::{self, Store},
     },
 };
-use lambent_api::signal::Drained;
+use lambent_api::{FunctionKey, signal::Drained};
 use lambent_fleet::Fleet;
 use thiserror::Error;
-use tokio::{runtime::Handle, sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use context::{Context, Watched};
 use metrics::Metrics;
-
-/// Functions that are looked at concurrently.
-const CONCURRENCY: u16 = 32;
-/// What a look may still take once the controller has to stop: another one may be leading by then.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What the operator sets.
 #[derive(Clone, Debug)]
@@ -103,7 +96,8 @@ pub async fn run<F: Fleet>(
 ) -> Result<(), Error> {
     let metrics = Metrics::new(registry)?;
     let (news, published) = mpsc::channel(events::WAITING);
-    let recorder = Recorder::new(client.clone(), Reporter::from(apply::FIELD_MANAGER));
+    let reporter = Reporter::from(apply::FIELD_MANAGER);
+    let publishing = events::publish(client.clone(), reporter, published);
     let context = Arc::new(Context::new(config, client, fleet, news, metrics.clone()));
     let (store, writer) = reflector::store();
 
@@ -112,7 +106,7 @@ pub async fn run<F: Fleet>(
     tasks.spawn(named("watch of Revisions", caches::revisions(context.clone())));
     tasks.spawn(named("watch of instances", caches::instances(context.clone())));
     tasks.spawn(named("drain", drain::run(context.clone(), drained)));
-    tasks.spawn(named("Events", events::publish(recorder, published)));
+    tasks.spawn(named("Events", publishing));
 
     let result = tokio::select! {
         () = look_at_all(context.clone(), store, shutdown) => Ok(()),
@@ -134,32 +128,18 @@ async fn look_at_all<F: Fleet>(context: Arc<Context<F>>, store: Store<Watched>, 
         () = caches::complete(&context) => tracing::info!("caches are complete"),
         () = shutdown.cancelled() => return,
     }
-    let touched = context.queue.clone().stream().map(|key| Ok::<_, Infallible>(context::reference(&key)));
-    let looks = applier(
-        |object, context| CancelableJoinHandle::spawn(driver::reconcile(object, context), &Handle::current()),
-        |object, _, context| driver::after_error(&object, &context),
-        context,
-        store,
-        Box::pin(touched.take_until(shutdown.clone().cancelled_owned())),
-        controller::Config::default().concurrency(CONCURRENCY),
-    );
-    let looking = looks.for_each(|look| async { log_failure(look) });
-    tokio::select! {
-        () = looking => {}
-        () = async { shutdown.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => {}
-    }
+    let queue = context.queue.clone();
+    looks::run(&queue, |function| look(context.clone(), store.clone(), function), shutdown).await;
 }
 
-type Looked = Result<(ObjectRef<Watched>, Action), controller::Error<driver::Error, Infallible>>;
-
-fn log_failure(look: Looked) {
-    match look {
-        Ok(_) => {}
-        // It was touched because it went.
-        Err(controller::Error::ObjectNotFound(_)) => {}
-        Err(controller::Error::ReconcilerFailed(error, object)) => {
-            tracing::warn!(function = %object, %error, "look failed; trying again");
+async fn look<F: Fleet>(context: Arc<Context<F>>, store: Store<Watched>, function: FunctionKey) -> Option<Duration> {
+    // It may have been touched because it went.
+    let object = store.get(&context::reference(&function))?;
+    match driver::reconcile(object.clone(), context.clone()).await {
+        Ok(again) => again,
+        Err(error) => {
+            tracing::warn!(%function, %error, "look failed; trying again");
+            driver::after_error(&object, &context)
         }
-        Err(error) => tracing::error!(%error, "controller"),
     }
 }

@@ -65,7 +65,7 @@ pub(crate) struct Memory {
     pub(crate) written: Written<FunctionStatus>,
     /// How long the rollout has been going on.
     pub(crate) rollout: Elapsed,
-    revisions: HashMap<String, RevisionMemory>,
+    revisions: HashMap<String, Box<RevisionMemory>>,
     instances: HashMap<String, InstanceMemory>,
     ordered: BTreeMap<String, (String, Instant)>,
 }
@@ -99,7 +99,7 @@ struct InstanceMemory {
 
 /// A status that was written and that the cache may not show yet.
 #[derive(Debug)]
-pub(crate) struct Written<S>(Option<(S, Instant)>);
+pub(crate) struct Written<S>(Option<(Option<Box<S>>, Instant)>);
 
 impl<S> Default for Written<S> {
     fn default() -> Self {
@@ -107,10 +107,10 @@ impl<S> Default for Written<S> {
     }
 }
 
-impl<S: Clone> Written<S> {
+impl<S: Clone + PartialEq> Written<S> {
     /// It was written now.
     pub(crate) fn set(&mut self, status: S, now: Instant) {
-        self.0 = Some((status, now));
+        self.0 = Some((Some(Box::new(status)), now));
     }
 
     /// When it was written last.
@@ -119,10 +119,12 @@ impl<S: Clone> Written<S> {
     }
 
     /// The status to compare with: the written one while the cache may be late.
-    pub(crate) fn or_cached(&self, cached: S, now: Instant) -> S {
-        match &self.0 {
-            Some((status, at)) if now.duration_since(*at) < WRITTEN_HOLDS => status.clone(),
-            _ => cached,
+    pub(crate) fn or_cached(&mut self, cached: S, now: Instant) -> S {
+        let Some((written, at)) = &mut self.0 else { return cached };
+        // Once the cache has it, it is not held twice.
+        match written.take_if(|status| **status == cached || now.duration_since(*at) >= WRITTEN_HOLDS) {
+            Some(_) => cached,
+            None => written.as_deref().cloned().unwrap_or(cached),
         }
     }
 }
@@ -153,6 +155,10 @@ impl Memory {
     pub(crate) fn keep_only(&mut self, revisions: impl Fn(&str) -> bool, instances: impl Fn(&str) -> bool) {
         self.revisions.retain(|name, _| revisions(name));
         self.instances.retain(|uid, _| instances(uid));
+        if self.instances.is_empty() {
+            // Most Functions sleep most of the time: nothing is held ready for their instances.
+            self.instances = HashMap::new();
+        }
     }
 
     /// The instance has accepted a connection; `restarts` tells which of its processes.
@@ -182,6 +188,10 @@ impl Memory {
     /// The order failed, or the watch has shown the instance, be it that it is gone.
     pub(crate) fn order_settled(&mut self, instance: &str) {
         self.ordered.remove(instance);
+        if self.ordered.is_empty() {
+            // An emptied tree keeps its root.
+            self.ordered = BTreeMap::new();
+        }
     }
 
     /// Orders that the watch has not shown yet, of one Revision.

@@ -1,7 +1,8 @@
 //! What the controller counts.
 
 use lambent_api::FunctionKey;
-use prometheus::{Error, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry};
+use lambent_gauges::Gauges;
+use prometheus::{Error, Histogram, HistogramOpts, IntCounterVec, Opts, Registry};
 
 use crate::{plan::Why, status::Counts};
 
@@ -23,7 +24,7 @@ pub(crate) enum Ordered {
 /// All metrics of the controller.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    instances: IntGaugeVec,
+    instances: Gauges<5>,
     starts: IntCounterVec,
     stops: IntCounterVec,
     /// How long one look at a Function took.
@@ -33,12 +34,17 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Registers them.
     pub(crate) fn new(registry: &Registry) -> Result<Self, Error> {
-        let instances = Opts::new("lambent_instances", "Instances of a Function by state");
         let starts = Opts::new("lambent_instance_starts_total", "Instances ordered, by result");
         let stops = Opts::new("lambent_instance_stops_total", "Instances stopped, by reason");
         let reconcile = HistogramOpts::new("lambent_reconcile_seconds", "How long one look at a Function took");
         let metrics = Self {
-            instances: IntGaugeVec::new(instances, &["namespace", "function", "state"])?,
+            instances: Gauges::by_state(
+                "lambent_instances",
+                "Instances of a Function by state",
+                ["namespace", "function"],
+                "state",
+                STATES,
+            )?,
             starts: IntCounterVec::new(starts, &["result"])?,
             stops: IntCounterVec::new(stops, &["reason"])?,
             reconcile: Histogram::with_opts(reconcile.buckets(SECONDS.to_vec()))?,
@@ -72,18 +78,12 @@ impl Metrics {
     /// The instances of a Function.
     pub(crate) fn instances(&self, function: &FunctionKey, counts: Counts) {
         let Counts { ready, starting, unready, failing, stopping } = counts;
-        for (state, count) in STATES.iter().zip([ready, starting, unready, failing, stopping]) {
-            let labels = [function.namespace.as_str(), function.name.as_str(), state];
-            self.instances.with_label_values(&labels).set(count.into());
-        }
+        let counts = [ready, starting, unready, failing, stopping].map(i64::from);
+        self.instances.set([&function.namespace, &function.name], counts);
     }
 
     /// A Function is gone.
     pub(crate) fn forget(&self, function: &FunctionKey) {
-        for state in STATES {
-            let labels = [function.namespace.as_str(), function.name.as_str(), state];
-            // It was never counted if it went as quickly as it came.
-            let _ = self.instances.remove_label_values(&labels);
-        }
+        self.instances.remove([&function.namespace, &function.name]);
     }
 }

@@ -1,9 +1,8 @@
 //! Functions to look at. However often one is touched before its turn, it's in here once, so the
 //! queue is never longer than there are Functions.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
-use futures::{Stream, stream};
 use lambent_api::FunctionKey;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -22,15 +21,8 @@ impl Queue {
         self.news.notify_one();
     }
 
-    /// All touched Functions as they come, without end.
-    pub(crate) fn stream(self: Arc<Self>) -> impl Stream<Item = FunctionKey> + Send {
-        stream::unfold(self, |queue| async {
-            let function = queue.next().await;
-            Some((function, queue))
-        })
-    }
-
-    async fn next(&self) -> FunctionKey {
+    /// The next one, when there is one. Nothing is lost when it is not waited for to the end.
+    pub(crate) async fn next(&self) -> FunctionKey {
         loop {
             if let Some(function) = self.touched.lock().pop_first() {
                 return function;
@@ -43,20 +35,19 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use futures::{FutureExt, StreamExt};
+    use futures::FutureExt;
 
     use super::*;
 
     #[tokio::test]
     async fn a_function_touched_twice_is_looked_at_once() {
-        let queue = Arc::new(Queue::default());
-        let mut stream = std::pin::pin!(queue.clone().stream());
-        assert!(stream.next().now_or_never().is_none());
+        let queue = Queue::default();
+        assert!(queue.next().now_or_never().is_none());
         for name in ["a", "b", "a"] {
             queue.touch(FunctionKey::new("shop", name));
         }
-        assert_eq!(stream.next().await.unwrap().name, "a");
-        assert_eq!(stream.next().await.unwrap().name, "b");
-        assert!(stream.next().now_or_never().is_none());
+        assert_eq!(queue.next().await.name, "a");
+        assert_eq!(queue.next().await.name, "b");
+        assert!(queue.next().now_or_never().is_none());
     }
 }

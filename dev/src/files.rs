@@ -33,7 +33,7 @@ pub(crate) struct Wanted {
 }
 
 /// Which Functions stood in which file when it could be read last.
-pub(crate) type Known = BTreeMap<PathBuf, BTreeSet<FunctionKey>>;
+pub(crate) type Known = BTreeMap<PathBuf, Box<[FunctionKey]>>;
 
 /// Looks at everything.
 ///
@@ -107,7 +107,7 @@ fn read(file: &Path, processes: bool, wanted: &mut Wanted, known: &mut Known) {
         wanted.kept.extend(before.iter().cloned());
         here.extend(before);
     }
-    known.insert(file.to_owned(), here);
+    known.insert(file.to_owned(), here.into_iter().collect());
 }
 
 fn take(manifest: Manifest, processes: bool, wanted: &mut Wanted) {

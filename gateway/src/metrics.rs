@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
+use lambent_gauges::Gauges;
 use parking_lot::Mutex;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -21,7 +22,7 @@ pub struct Metrics {
     seconds: HistogramVec,
     in_flight: IntGaugeVec,
     queued: IntGaugeVec,
-    instances: IntGaugeVec,
+    instances: Gauges<2>,
     cold_starts: HistogramVec,
 }
 
@@ -34,8 +35,8 @@ pub struct FunctionMetrics {
     seconds: OnceLock<Histogram>,
     in_flight: OnceLock<IntGauge>,
     queued: OnceLock<IntGauge>,
-    ready: OnceLock<IntGauge>,
-    starting: OnceLock<IntGauge>,
+    /// Ready and starting ones as they were told last.
+    instances: Mutex<[i64; 2]>,
 }
 
 impl Metrics {
@@ -52,7 +53,13 @@ impl Metrics {
             seconds: HistogramVec::new(histogram("lambent_request_seconds", "From arrival to the last byte"), &labels)?,
             in_flight: IntGaugeVec::new(Opts::new("lambent_requests_in_flight", "Requests at instances"), &labels)?,
             queued: IntGaugeVec::new(Opts::new("lambent_requests_queued", "Requests waiting"), &labels)?,
-            instances: IntGaugeVec::new(Opts::new("lambent_gateway_instances", "Instances known"), &with("state"))?,
+            instances: Gauges::by_state(
+                "lambent_gateway_instances",
+                "Instances known",
+                labels,
+                "state",
+                ["ready", "starting"],
+            )?,
             cold_starts: HistogramVec::new(
                 histogram("lambent_cold_start_seconds", "What requests waited for an instance to start, by stage"),
                 &with("stage"),
@@ -76,8 +83,7 @@ impl Metrics {
             seconds: OnceLock::new(),
             in_flight: OnceLock::new(),
             queued: OnceLock::new(),
-            ready: OnceLock::new(),
-            starting: OnceLock::new(),
+            instances: Mutex::default(),
         }
     }
 }
@@ -100,12 +106,10 @@ impl FunctionMetrics {
 
     /// How many instances answer, and how many do not answer yet.
     pub fn instances(&self, ready: i64, starting: i64) {
-        let [namespace, function] = self.labels();
-        for (gauge, count, state) in [(&self.ready, ready, "ready"), (&self.starting, starting, "starting")] {
-            if count > 0 || gauge.get().is_some() {
-                let new = || self.all.instances.with_label_values(&[namespace, function, state]);
-                gauge.get_or_init(new).set(count);
-            }
+        let counts = [ready, starting];
+        // It is told each second, and has rarely changed.
+        if std::mem::replace(&mut *self.instances.lock(), counts) != counts {
+            self.all.instances.set(self.labels(), counts);
         }
     }
 
@@ -145,9 +149,7 @@ impl Drop for FunctionMetrics {
         for stage in STAGES {
             let _ = self.all.cold_starts.remove_label_values(&of(stage));
         }
-        for state in ["ready", "starting"] {
-            let _ = self.all.instances.remove_label_values(&of(state));
-        }
+        self.all.instances.remove(labels);
         let _ = self.all.seconds.remove_label_values(&labels);
         let _ = self.all.in_flight.remove_label_values(&labels);
         let _ = self.all.queued.remove_label_values(&labels);

@@ -174,6 +174,14 @@ impl<W> Pool<W> {
         self.serving.as_ref()
     }
 
+    fn drop_member(&mut self, at: usize) {
+        self.members.swap_remove(at);
+        if self.members.is_empty() {
+            // Most Functions sleep most of the time.
+            self.members = Vec::new();
+        }
+    }
+
     /// Grants a slot if nobody waits and one is free, else lets the request wait in line.
     /// `again` is a request that had a slot and could not be sent: it goes first.
     pub fn admit(&mut self, waiter: impl FnOnce() -> W, origin: Origin, again: bool, now: Instant) -> Admission {
@@ -235,7 +243,7 @@ impl<W> Pool<W> {
         let last = member.in_flight == 0;
         let drained = (last && member.usage == Use::Stopping).then(|| InstanceRef::clone(&member.instance));
         if last && member.gone {
-            self.members.swap_remove(at);
+            self.drop_member(at);
         }
         drained
     }
@@ -371,7 +379,7 @@ impl<W> Pool<W> {
             member.usage = Use::Stopping;
             member.gone = true;
             if member.in_flight == 0 {
-                self.members.swap_remove(at);
+                self.drop_member(at);
             }
         }
     }

@@ -69,6 +69,9 @@ enum Role {
         /// Where it listens
         address: SocketAddr,
     },
+    /// Succeeds if one of the chosen parts needs a cluster: `make bench` brings one up then
+    #[command(hide = true)]
+    NeedsCluster,
 }
 
 fn parts_in_words() -> String {
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.role {
         Some(Role::Backend { address }) => local::backend::run(*address).map(|()| true),
+        Some(Role::NeedsCluster) => chosen(&args.only).map(|parts| parts.iter().any(|part| part.on_cluster)),
         None => measure(args),
     };
     match outcome {
@@ -173,6 +177,8 @@ mod tests {
         assert_eq!(chosen(&[]).unwrap().len(), PARTS.len());
         assert_eq!(chosen(&["warm".into()]).unwrap()[0].name, "warm");
         assert!(chosen(&["wram".into()]).is_err());
+        let needs_cluster = |part: &str| chosen(&[part.into()]).unwrap()[0].on_cluster;
+        assert!(!needs_cluster("dev") && needs_cluster("cold"));
     }
 
     #[test]

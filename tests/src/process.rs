@@ -144,6 +144,14 @@ pub fn forget_peak(pid: u32) -> anyhow::Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("starting the peak of memory anew")
 }
 
+/// Resident memory that is in no file, such as the heap, in KiB.
+///
+/// # Errors
+/// If there is no such process.
+pub fn anonymous(pid: u32) -> anyhow::Result<f64> {
+    memory(pid, "RssAnon:").with_context(|| format!("no process {pid}"))
+}
+
 fn memory(pid: u32, name: &str) -> Option<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -179,6 +187,7 @@ mod tests {
         let pid = std::process::id();
         assert!(resident(&[pid]) > 100.0);
         assert!(peak(pid).unwrap() >= resident(&[pid]) * 0.5);
+        assert!((1.0..resident(&[pid])).contains(&anonymous(pid).unwrap()));
         let before = cpu_seconds(&[pid]);
         let begun = Instant::now();
         while cpu_seconds(&[pid]) == before {

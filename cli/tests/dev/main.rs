@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests.
 
+mod examples;
 mod support;
 
 use std::{
@@ -153,6 +154,35 @@ fn a_process_that_hangs_is_left_at_its_timeout() {
     let (status, body) = dev.get("/fn/shop/hello?ms=30000");
     assert_eq!(status, 504, "{body}");
     assert!(body.contains("FunctionTimeout"), "{body}");
+}
+
+#[test]
+fn a_process_that_never_listens_is_told_at_its_start_timeout() {
+    let files = Files::new();
+    files.write("f.yaml", &manifest("hello", "exec sleep 1000", "  startTimeout: 1s\n"));
+    let dev = files.dev();
+    let line = dev.line("StartTimeout");
+    assert!(line.contains("f.yaml:4: shop/hello: ") && line.contains("no answer within startTimeout"), "{line}");
+    dev.until("callers to be told", || {
+        let (status, body) = dev.get("/fn/shop/hello");
+        status == 503 && body.contains("StartTimeout")
+    });
+}
+
+#[test]
+fn what_a_process_forks_goes_with_it_even_from_a_session_of_its_own() {
+    let files = Files::new();
+    let script = "(setsid sleep 1000 &); sleep 1000 & exec python3 main.py";
+    files.write("f.yaml", &manifest("hello", script, "  scale: {idle: 1s}\n"));
+    let dev = files.dev();
+    dev.ok("/fn/shop/hello");
+    // The supervisor, the program and both sleeps; then none of them.
+    dev.until("all of them to run", || dev.processes().len() >= 4);
+    dev.until("all of them to go", || dev.processes().is_empty());
+    // Of one that dies by itself, too.
+    dev.ok("/fn/shop/hello");
+    dev.get("/fn/shop/hello?die=1");
+    dev.until("all of them to go", || dev.processes().is_empty());
 }
 
 #[test]

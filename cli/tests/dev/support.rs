@@ -73,15 +73,23 @@ pub(crate) struct Dev {
 
 /// A directory of functions, and one for the state.
 pub(crate) struct Files {
+    /// What is served instead of the functions.
+    served: Option<PathBuf>,
     pub(crate) functions: tempfile::TempDir,
     pub(crate) state: tempfile::TempDir,
 }
 
 impl Files {
     pub(crate) fn new() -> Self {
-        let files = Self { functions: tempfile::tempdir().unwrap(), state: tempfile::tempdir().unwrap() };
+        let (functions, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = Self { served: None, functions, state };
         files.write("main.py", PYTHON);
         files
+    }
+
+    /// Of functions that are elsewhere.
+    pub(crate) fn of(served: &Path) -> Self {
+        Self { served: Some(served.to_owned()), ..Self::new() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -121,7 +129,9 @@ impl Files {
 
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lambent"));
-        command.arg("dev").arg(self.functions.path()).arg("--state-dir").arg(self.state.path()).stdin(Stdio::null());
+        command.arg("dev");
+        command.arg(self.served.as_deref().unwrap_or(self.functions.path()));
+        command.arg("--state-dir").arg(self.state.path()).stdin(Stdio::null());
         command
     }
 }
@@ -129,8 +139,13 @@ impl Files {
 impl Dev {
     /// The first line that has these words, when it comes.
     pub(crate) fn line(&self, words: &str) -> String {
+        self.line_within(PATIENCE, words)
+    }
+
+    /// The same, of what takes long.
+    pub(crate) fn line_within(&self, patience: Duration, words: &str) -> String {
         let find = || self.output().lines().find(|line| line.contains(words)).map(str::to_owned);
-        let found = wait_for(find);
+        let found = wait_within(patience, find);
         found.unwrap_or_else(|| panic!("waited too long for {words:?} in:\n{}", self.output()))
     }
 
@@ -194,8 +209,12 @@ pub(crate) fn processes_of(directory: &Path) -> Vec<i32> {
 }
 
 pub(crate) fn wait_for<T>(look: impl Fn() -> Option<T>) -> Option<T> {
+    wait_within(PATIENCE, look)
+}
+
+fn wait_within<T>(patience: Duration, look: impl Fn() -> Option<T>) -> Option<T> {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE {
+    while start.elapsed() < patience {
         if let Some(found) = look() {
             return Some(found);
         }

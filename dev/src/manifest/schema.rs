@@ -1,13 +1,13 @@
 //! The checks of an API server: the schema of the generated definition, no unknown fields (as
 //! `kubectl apply` has it by default), and the definition's CEL rules.
 
+mod compact;
+
 use std::{collections::HashSet, fmt, sync::LazyLock};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
-};
 use serde_json::Value;
 
+use self::compact::{Others, Schema, Type};
 use super::rules;
 use crate::store::{Kind, defaults};
 
@@ -41,9 +41,10 @@ fn path(pointer: &str) -> String {
     })
 }
 
-static FUNCTION: LazyLock<Option<JSONSchemaProps>> = LazyLock::new(|| {
+static FUNCTION: LazyLock<Option<Schema>> = LazyLock::new(|| {
     let [function, _] = lambent_api::crd::all();
-    function.spec.versions.into_iter().next().and_then(|version| version.schema)?.open_api_v3_schema
+    let version = function.spec.versions.into_iter().next()?;
+    Some(version.schema?.open_api_v3_schema?.into())
 });
 
 /// Fields that every object has and that the definition does not describe.
@@ -106,7 +107,7 @@ fn check_metadata(function: &Value, misfits: &mut Vec<Misfit>) {
     }
 }
 
-fn walk(schema: &JSONSchemaProps, value: &Value, pointer: &str, misfits: &mut Vec<Misfit>) {
+fn walk(schema: &Schema, value: &Value, pointer: &str, misfits: &mut Vec<Misfit>) {
     let before = misfits.len();
     if let Some(message) = scalar(schema, value) {
         misfits.push(Misfit { pointer: pointer.to_owned(), message });
@@ -114,8 +115,8 @@ fn walk(schema: &JSONSchemaProps, value: &Value, pointer: &str, misfits: &mut Ve
     }
     match value {
         Value::Object(fields) => {
-            for name in schema.required.iter().flatten() {
-                if fields.get(name).is_none_or(Value::is_null) {
+            for name in &schema.required {
+                if fields.get(&**name).is_none_or(Value::is_null) {
                     misfits.push(Misfit { pointer: pointer.to_owned(), message: format!("{name} is missing") });
                 }
             }
@@ -129,7 +130,7 @@ fn walk(schema: &JSONSchemaProps, value: &Value, pointer: &str, misfits: &mut Ve
             }
         }
         Value::Array(items) => {
-            if let Some(JSONSchemaPropsOrArray::Schema(schema)) = &schema.items {
+            if let Some(schema) = &schema.items {
                 for (index, item) in items.iter().enumerate() {
                     walk(schema, item, &format!("{pointer}/{index}"), misfits);
                 }
@@ -140,33 +141,32 @@ fn walk(schema: &JSONSchemaProps, value: &Value, pointer: &str, misfits: &mut Ve
     }
     // Rules may count on what the schema says.
     if misfits.len() == before {
-        let broken = rules::broken(schema.x_kubernetes_validations.as_deref().unwrap_or_default(), value);
+        let broken = rules::broken(&schema.rules, value);
         misfits.extend(broken.into_iter().map(|message| Misfit { pointer: pointer.to_owned(), message }));
     }
 }
 
 enum Field<'a> {
-    Known(&'a JSONSchemaProps),
+    Known(&'a Schema),
     Free,
     Unknown,
 }
 
-fn field_schema<'a>(schema: &'a JSONSchemaProps, name: &str, pointer: &str) -> Field<'a> {
-    if let Some(schema) = schema.properties.as_ref().and_then(|properties| properties.get(name)) {
+fn field_schema<'a>(schema: &'a Schema, name: &str, pointer: &str) -> Field<'a> {
+    if let Some(schema) = schema.properties.get(name) {
         return if pointer.is_empty() && name == "metadata" { Field::Free } else { Field::Known(schema) };
     }
-    match &schema.additional_properties {
-        Some(JSONSchemaPropsOrBool::Schema(schema)) => Field::Known(schema),
-        Some(JSONSchemaPropsOrBool::Bool(true)) => Field::Free,
-        _ if schema.x_kubernetes_preserve_unknown_fields == Some(true) => Field::Free,
-        _ if pointer.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name) => Field::Free,
-        _ => Field::Unknown,
+    match &schema.others {
+        Others::Schema(schema) => Field::Known(schema),
+        Others::Free => Field::Free,
+        Others::None if pointer.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name) => Field::Free,
+        Others::None => Field::Unknown,
     }
 }
 
-fn unknown(schema: &JSONSchemaProps, name: &str) -> String {
-    let near = |known: &&String| known.eq_ignore_ascii_case(name) || distance(known, name) <= 2;
-    let known = schema.properties.iter().flatten().map(|(known, _)| known).find(near);
+fn unknown(schema: &Schema, name: &str) -> String {
+    let near = |known: &&Box<str>| known.eq_ignore_ascii_case(name) || distance(known, name) <= 2;
+    let known = schema.properties.keys().find(near);
     known.map_or_else(|| "unknown field".to_owned(), |known| format!("unknown field; did you mean {known}?"))
 }
 
@@ -185,27 +185,25 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// What does not fit in the value itself.
-fn scalar(schema: &JSONSchemaProps, value: &Value) -> Option<String> {
-    let int_or_string = schema.x_kubernetes_int_or_string == Some(true);
-    let fits = match schema.type_.as_deref() {
-        _ if int_or_string => value.is_i64() || value.is_string(),
-        Some("string") => value.is_string(),
-        Some("integer") => value.is_i64() || value.is_u64(),
-        Some("number") => value.is_number(),
-        Some("boolean") => value.is_boolean(),
-        Some("object") => value.is_object(),
-        Some("array") => value.is_array(),
-        _ => true,
+fn scalar(schema: &Schema, value: &Value) -> Option<String> {
+    let fits = match schema.type_ {
+        Type::IntOrString => value.is_i64() || value.is_string(),
+        Type::String => value.is_string(),
+        Type::Integer => value.is_i64() || value.is_u64(),
+        Type::Number => value.is_number(),
+        Type::Boolean => value.is_boolean(),
+        Type::Object => value.is_object(),
+        Type::Array => value.is_array(),
+        Type::Any => true,
     };
-    let is_allowed_null = value.is_null() && schema.nullable == Some(true);
-    if !(fits || is_allowed_null) {
-        let wanted = if int_or_string { "a whole number or a string" } else { in_words(schema.type_.as_deref()) };
-        return Some(format!("must be {wanted}, is {value}"));
+    if !(fits || value.is_null() && schema.nullable) {
+        return Some(format!("must be {}, is {value}", schema.type_.in_words()));
     }
-    if let Some(allowed) = schema.enum_.as_ref().filter(|allowed| !allowed.iter().any(|one| one.0 == *value)) {
-        let allowed: Vec<String> = allowed.iter().map(|one| one.0.to_string()).collect();
+    if !(schema.allowed.is_empty() || schema.allowed.contains(value)) {
+        let allowed: Vec<String> = schema.allowed.iter().map(Value::to_string).collect();
         return Some(format!("is {value}, and must be one of {}", allowed.join(", ")));
     }
+    let schema = schema.limits.as_deref()?;
     match value {
         Value::Number(number) => {
             let number = number.as_f64()?;
@@ -233,22 +231,14 @@ fn scalar(schema: &JSONSchemaProps, value: &Value) -> Option<String> {
     }
 }
 
-fn in_words(type_: Option<&str>) -> &'static str {
-    match type_ {
-        Some("string") => "a string",
-        Some("integer") => "a whole number",
-        Some("number") => "a number",
-        Some("boolean") => "true or false",
-        Some("array") => "a list",
-        _ => "a map",
-    }
-}
-
 /// Two items of a list of the same key.
-fn repeated(schema: &JSONSchemaProps, items: &[Value], pointer: &str) -> Option<Misfit> {
-    let keys = schema.x_kubernetes_list_map_keys.as_ref()?;
+fn repeated(schema: &Schema, items: &[Value], pointer: &str) -> Option<Misfit> {
+    let keys = &schema.list_map_keys;
+    if keys.is_empty() {
+        return None;
+    }
     let mut seen = HashSet::new();
-    let key_of = |item: &Value| keys.iter().map(|key| item[key].to_string()).collect::<Vec<_>>().join(", ");
+    let key_of = |item: &Value| keys.iter().map(|key| item[&**key].to_string()).collect::<Vec<_>>().join(", ");
     let index = items.iter().position(|item| !seen.insert(key_of(item)))?;
     let message = format!("{} is there twice", key_of(&items[index]));
     Some(Misfit { pointer: format!("{pointer}/{index}"), message })

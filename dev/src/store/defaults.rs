@@ -2,23 +2,38 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Kind;
 
+/// By kind, the schema of `spec`, less what leads to no default.
 static SCHEMAS: LazyLock<HashMap<&'static str, Value>> = LazyLock::new(|| {
     let schema = |crd| {
         let crd = serde_json::to_value(crd).unwrap_or_default();
-        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        defaults_of(spec).unwrap_or_default()
     };
     let [function, revision] = lambent_api::crd::all();
     HashMap::from([(Kind::Function.name(), schema(function)), (Kind::Revision.name(), schema(revision))])
 });
 
+/// The part of a schema that has defaults, if there is one.
+fn defaults_of(schema: &Value) -> Option<Value> {
+    let mut part = Map::new();
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    let fields: Map<String, Value> = fields.filter_map(|(name, of)| Some((name.clone(), defaults_of(of)?))).collect();
+    if !fields.is_empty() {
+        part.insert("properties".to_owned(), fields.into());
+    }
+    part.extend(schema.get("items").and_then(defaults_of).map(|items| ("items".to_owned(), items)));
+    part.extend(schema.get("default").map(|default| ("default".to_owned(), default.clone())));
+    (!part.is_empty()).then(|| part.into())
+}
+
 /// Fills in what the schema of the kind has a default for.
 pub(crate) fn fill_in(kind: Kind, object: &mut Value) {
     if let Some(schema) = SCHEMAS.get(kind.name()) {
-        fill(&schema["properties"]["spec"], &mut object["spec"]);
+        fill(schema, &mut object["spec"]);
     }
 }
 

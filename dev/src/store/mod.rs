@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! kube::Client --.
-//!                +-> service: path -> request -> objects: resourceVersion, owners --> history -> watch
+//!                +-> service: path -> request -> objects: resourceVersion, owners --> changes -> watch
 //! unix socket  --'                 `-> patch, scale, defaults (pure)
 //! ```
 

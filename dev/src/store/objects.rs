@@ -1,5 +1,7 @@
-//! The objects, each as JSON text, and what changed lately. Every write gets the next
-//! resourceVersion; who watches reads from the bounded history, and who is behind it starts anew.
+//! The objects, each as JSON text in one piece, and in which order they changed. Every write gets
+//! the next resourceVersion. Who watches reads what changed since the last one that it has seen:
+//! of an object that is there only its last change, which costs no memory; of deleted ones a
+//! bounded number, and who is behind these starts anew.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,8 +16,8 @@ use tokio::sync::watch;
 
 use super::{Kind, Refusal, defaults, patch::Patch, scale};
 
-/// Changes that are remembered for those who watch.
-const HISTORY: usize = 1024;
+/// Deletions that are remembered for those who watch.
+const DELETIONS: usize = 256;
 
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,8 +54,19 @@ pub(super) enum ChangeType {
 pub(super) struct Change {
     pub(super) version: u64,
     pub(super) key: Arc<Key>,
+    /// As whoever has seen all before sees it: an object that was created and changed since is new.
     pub(super) change: ChangeType,
     pub(super) object: Arc<str>,
+}
+
+/// An object that is there.
+#[derive(Debug)]
+struct Stored {
+    text: Arc<str>,
+    /// Of its creation.
+    created: u64,
+    /// Of its last change.
+    changed: u64,
 }
 
 /// Which part of an object is written.
@@ -80,8 +93,13 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     version: u64,
-    objects: BTreeMap<Arc<Key>, Arc<str>>,
-    history: VecDeque<Change>,
+    objects: BTreeMap<Arc<Key>, Stored>,
+    /// Each object that is there, by its last change.
+    changed: BTreeMap<u64, Arc<Key>>,
+    /// The oldest first.
+    deletions: VecDeque<Change>,
+    /// Deletions up to this version are not remembered any more.
+    forgotten: u64,
 }
 
 impl Default for Store {
@@ -139,7 +157,7 @@ impl Store {
     /// All objects of a kind, in one namespace or all, and the version at which that holds.
     pub(super) fn list(&self, kind: Kind, namespace: Option<&str>) -> (Vec<Arc<str>>, u64) {
         let state = self.0.state.lock();
-        (state.of_kind(kind, namespace).map(|(_, object)| object.clone()).collect(), state.version)
+        (state.of_kind(kind, namespace).map(|(_, stored)| stored.text.clone()).collect(), state.version)
     }
 
     /// The keys of all objects of a kind.
@@ -147,18 +165,12 @@ impl Store {
         self.0.state.lock().of_kind(kind, None).map(|(key, _)| Key::clone(key)).collect()
     }
 
-    /// At most `limit` changes after a version.
+    /// At most `limit` changes after a version, in their order.
     ///
     /// # Errors
     /// If they are not remembered any more.
     pub(super) fn changes(&self, after: u64, limit: usize) -> Result<Vec<Change>, Refusal> {
-        let state = self.0.state.lock();
-        let oldest = state.history.front().map_or(state.version, |change| change.version - 1);
-        if after < oldest {
-            return Err(Refusal::Expired(after));
-        }
-        let start = state.history.partition_point(|change| change.version <= after);
-        Ok(state.history.range(start..).take(limit).cloned().collect())
+        self.0.state.lock().changes(after, limit)
     }
 
     /// Tells the version whenever it changes.
@@ -178,11 +190,28 @@ impl Store {
 
 impl State {
     fn get(&self, key: &Key) -> Result<Value, Refusal> {
-        let text = self.objects.get(key).ok_or_else(|| Refusal::NotFound(key.in_words()))?;
-        serde_json::from_str(text).map_err(|error| Refusal::Invalid(error.to_string()))
+        let stored = self.objects.get(key).ok_or_else(|| Refusal::NotFound(key.in_words()))?;
+        serde_json::from_str(&stored.text).map_err(|error| Refusal::Invalid(error.to_string()))
     }
 
-    fn of_kind(&self, kind: Kind, namespace: Option<&str>) -> impl Iterator<Item = (&Arc<Key>, &Arc<str>)> {
+    fn changes(&self, after: u64, limit: usize) -> Result<Vec<Change>, Refusal> {
+        if after < self.forgotten {
+            return Err(Refusal::Expired(after));
+        }
+        let there = self.changed.range(after + 1..).filter_map(|(version, key)| {
+            let Stored { text, created, .. } = self.objects.get(key)?;
+            let change = if *created > after { ChangeType::Added } else { ChangeType::Modified };
+            Some(Change { version: *version, key: key.clone(), change, object: text.clone() })
+        });
+        let start = self.deletions.partition_point(|change| change.version <= after);
+        let gone = self.deletions.range(start..).cloned();
+        let mut changes: Vec<Change> = there.take(limit).chain(gone.take(limit)).collect();
+        changes.sort_unstable_by_key(|change| change.version);
+        changes.truncate(limit);
+        Ok(changes)
+    }
+
+    fn of_kind(&self, kind: Kind, namespace: Option<&str>) -> impl Iterator<Item = (&Arc<Key>, &Stored)> {
         let first = Arc::new(Key::new(kind, namespace.unwrap_or_default(), ""));
         let namespace = namespace.map(str::to_owned);
         self.objects.range((Bound::Included(first), Bound::Unbounded)).take_while(move |(key, _)| {
@@ -212,7 +241,7 @@ impl State {
         meta["creationTimestamp"] = in_seconds(Timestamp::now()).into();
         meta["generation"] = 1.into();
         self.make_room(key.kind);
-        Ok(self.put(Arc::new(key), object, ChangeType::Added))
+        Ok(self.put(Arc::new(key), object))
     }
 
     /// The oldest of a kind that is bounded.
@@ -221,11 +250,7 @@ impl State {
         if self.of_kind(kind, None).count() < limit {
             return;
         }
-        let age = |text: &str| -> Option<String> {
-            let object: Value = serde_json::from_str(text).ok()?;
-            object["metadata"]["creationTimestamp"].as_str().map(str::to_owned)
-        };
-        let oldest = self.of_kind(kind, None).min_by_key(|(_, text)| age(text)).map(|(key, _)| key.clone());
+        let oldest = self.of_kind(kind, None).min_by_key(|(_, stored)| stored.created).map(|(key, _)| key.clone());
         if let Some(key) = oldest {
             let _ = self.delete(&key, None);
         }
@@ -249,7 +274,7 @@ impl State {
         }
         let new = settle(key.kind, part, &old, new);
         // A write that changes nothing is none.
-        let new = if new == old { new } else { self.put(Arc::new(key.clone()), new, ChangeType::Modified) };
+        let new = if new == old { new } else { self.put(Arc::new(key.clone()), new) };
         if part == Part::Scale { scale::scale(key.kind, &new) } else { Ok(new) }
     }
 
@@ -259,10 +284,12 @@ impl State {
         if let Some(meant) = uid.filter(|meant| *meant != own) {
             return Err(Refusal::Conflict(format!("UID in precondition: {meant}, UID in object meta: {own}")));
         }
-        self.objects.remove(key);
+        if let Some(stored) = self.objects.remove(key) {
+            self.changed.remove(&stored.changed);
+        }
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
-        self.remember(Arc::new(key.clone()), object.to_string().into(), ChangeType::Deleted);
+        self.remember_deletion(Arc::new(key.clone()), object.to_string().into());
         self.collect(&key.namespace, &own);
         Ok(object)
     }
@@ -270,31 +297,44 @@ impl State {
     /// Deletes the Revisions that belonged to a Function.
     fn collect(&mut self, namespace: &str, owner: &str) {
         let owned = |text: &str| {
+            // Nearly all are another's, and that is seen without parsing them.
+            if !text.contains(owner) {
+                return false;
+            }
             let object: Value = serde_json::from_str(text).unwrap_or_default();
             let owners = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
             owners.iter().any(|reference| reference["uid"] == owner)
         };
         let of_kind = self.of_kind(Kind::Revision, Some(namespace));
-        let orphans: Vec<_> = of_kind.filter(|(_, text)| owned(text)).map(|(key, _)| key.clone()).collect();
+        let orphans: Vec<_> = of_kind.filter(|(_, stored)| owned(&stored.text)).map(|(key, _)| key.clone()).collect();
         for orphan in orphans {
             let _ = self.delete(&orphan, None);
         }
     }
 
-    fn put(&mut self, key: Arc<Key>, mut object: Value, change: ChangeType) -> Value {
+    fn put(&mut self, key: Arc<Key>, mut object: Value) -> Value {
         self.version += 1;
-        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let changed = self.version;
+        object["metadata"]["resourceVersion"] = changed.to_string().into();
         let text: Arc<str> = object.to_string().into();
-        self.objects.insert(key.clone(), text.clone());
-        self.remember(key, text, change);
+        // The key that is there stays, and is shared.
+        let (key, created) = match self.objects.get_key_value(&key) {
+            Some((key, old)) => {
+                self.changed.remove(&old.changed);
+                (key.clone(), old.created)
+            }
+            None => (key, changed),
+        };
+        self.changed.insert(changed, key.clone());
+        self.objects.insert(key, Stored { text, created, changed });
         object
     }
 
-    fn remember(&mut self, key: Arc<Key>, object: Arc<str>, change: ChangeType) {
-        if self.history.len() == HISTORY {
-            self.history.pop_front();
+    fn remember_deletion(&mut self, key: Arc<Key>, object: Arc<str>) {
+        if self.deletions.len() == DELETIONS {
+            self.forgotten = self.deletions.pop_front().map_or(self.forgotten, |oldest| oldest.version);
         }
-        self.history.push_back(Change { version: self.version, key, change, object });
+        self.deletions.push_back(Change { version: self.version, key, change: ChangeType::Deleted, object });
     }
 }
 
@@ -392,24 +432,47 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_remembered_in_order_and_not_for_ever() {
+    fn of_what_is_there_the_last_change_is_told_and_in_order() {
         let (store, function) = store();
-        let first = store.changes(0, 10).unwrap();
-        assert_eq!((first.len(), first[0].change), (1, ChangeType::Added));
-        for number in 0..HISTORY {
-            revision(&store, &format!("r-{number}"), &function);
+        let seen = |after, limit| -> Vec<(u64, ChangeType, String)> {
+            let changes = store.changes(after, limit).unwrap();
+            changes.into_iter().map(|change| (change.version, change.change, change.key.name.clone())).collect()
+        };
+        let told = |version, change, name: &str| (version, change, name.to_owned());
+        revision(&store, "r-0", &function);
+        let count = Patch::Merge(json!({"spec": {"instances": 1}}));
+        store.patch(&key(Kind::Function, "hello"), Part::Main, &Patch::Merge(json!({"spec": {"image": "b"}}))).unwrap();
+        revision(&store, "r-1", &function);
+        store.delete(&key(Kind::Revision, "r-0"), None).unwrap();
+        store.patch(&key(Kind::Revision, "r-1"), Part::Main, &count).unwrap();
+        let hello = |change| told(3, change, "hello");
+        let all = [hello(ChangeType::Added), told(5, ChangeType::Deleted, "r-0"), told(6, ChangeType::Added, "r-1")];
+        assert_eq!(seen(0, 10), all);
+        assert_eq!(seen(1, 1), [hello(ChangeType::Modified)]);
+        assert_eq!(seen(4, 10), [told(5, ChangeType::Deleted, "r-0"), told(6, ChangeType::Modified, "r-1")]);
+        assert!(seen(6, 10).is_empty());
+    }
+
+    #[test]
+    fn deletions_are_not_remembered_for_ever() {
+        let (store, function) = store();
+        for number in 0..=DELETIONS {
+            revision(&store, "r", &function);
+            store.delete(&key(Kind::Revision, "r"), None).unwrap();
+            assert_eq!(store.changes(0, 10).is_ok(), number < DELETIONS);
         }
-        assert_eq!(store.changes(0, 10).unwrap_err(), Refusal::Expired(0));
-        let later = store.changes(1, 2).unwrap();
-        assert_eq!(later.iter().map(|change| change.version).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(store.changes(2, 10).unwrap_err(), Refusal::Expired(2));
+        assert_eq!(store.changes(3, 1).unwrap()[0].change, ChangeType::Deleted);
     }
 
     #[test]
     fn events_are_bounded() {
         let store = Store::default();
-        for number in 0..1010 {
+        let limit = Kind::Event.limit().unwrap();
+        for number in 0..limit + 10 {
             store.create(key(Kind::Event, &format!("e-{number}")), json!({})).unwrap();
         }
-        assert_eq!(store.keys(Kind::Event).len(), 1000);
+        assert_eq!(store.keys(Kind::Event).len(), limit);
+        assert!(store.get(&key(Kind::Event, "e-9")).is_err() && store.get(&key(Kind::Event, "e-10")).is_ok());
     }
 }

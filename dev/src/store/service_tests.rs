@@ -82,8 +82,10 @@ async fn a_count_is_raised_from_zero_once() {
 async fn what_is_too_long_ago_is_gone() {
     let store = Store::default();
     let functions: Api<Function> = api(&store);
-    for number in 0..1200 {
-        functions.create(&PostParams::default(), &function(&format!("f-{number}"))).await.unwrap();
+    // More deletions than are remembered.
+    for _ in 0..300 {
+        functions.create(&PostParams::default(), &function("f")).await.unwrap();
+        functions.delete("f", &DeleteParams::default()).await.unwrap();
     }
     let mut events = functions.watch(&WatchParams::default(), "1").await.unwrap().boxed();
     let event = events.try_next().await.unwrap().unwrap();

@@ -77,11 +77,11 @@ fn spec(template: &Template, image_user: i64, busy_seconds: i64) -> PodSpec {
         automount_service_account_token: Some(fields.service_account_name.is_some()),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(busy_seconds.saturating_add(SECONDS_AFTER_SIGTERM)),
-        security_context: Some(pod_security(template.security_context.as_ref(), image_user)),
+        security_context: Some(pod_security(template.security_context.as_deref(), image_user)),
         volumes: non_empty(&fields.volumes),
         node_selector: Some(fields.node_selector.clone()).filter(|map| !map.is_empty()),
         tolerations: non_empty(&fields.tolerations),
-        affinity: fields.affinity.clone(),
+        affinity: fields.affinity.as_deref().cloned(),
         topology_spread_constraints: non_empty(&fields.topology_spread_constraints),
         runtime_class_name: fields.runtime_class_name.clone(),
         service_account_name: fields.service_account_name.clone(),
@@ -101,8 +101,8 @@ fn container(template: &Template, busy_seconds: i64) -> Container {
             ..ContainerPort::default()
         }]),
         image_pull_policy: Some(template.image_pull_policy.clone().unwrap_or_else(|| "IfNotPresent".to_owned())),
-        security_context: Some(container_security(template.security_context.clone().unwrap_or_default())),
-        lifecycle: Some(lifecycle(template.lifecycle.clone().unwrap_or_default(), busy_seconds)),
+        security_context: Some(container_security(template.security_context.as_deref().cloned().unwrap_or_default())),
+        lifecycle: Some(lifecycle(template.lifecycle.as_deref().cloned().unwrap_or_default(), busy_seconds)),
         ..Container::from(template)
     }
 }

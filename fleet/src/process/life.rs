@@ -1,26 +1,26 @@
 //! The life of one instance: its process is started, started again when it crashes, and ended when
 //! the instance is to stop.
 
-use std::{net::Ipv4Addr, process::Stdio, sync::Arc, time::Duration};
+use std::{ffi::OsString, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use lambent_api::{InstanceRef, Reason};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::unix::{OwnedReadHalf, OwnedWriteHalf},
-    process::{Child, Command},
+    process::Child,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
 use super::{
     Shared,
-    control::{Said, Terminate},
+    control::{Run, Said, Terminate},
     crash::{Crashes, Next},
     launch::{Launch, launch},
     output::{Channel, Lines},
     ports::is_free,
-    supervise,
+    supervisors::Supervisor,
     table::{End, EndReceiver},
 };
 use crate::{Instance, Order, Phase, Stop};
@@ -57,7 +57,7 @@ async fn run(shared: &Arc<Shared>, order: &Order, instance: Instance, port: u16,
     let id = instance.id.clone();
     while end.borrow().is_none() {
         let started = Instant::now();
-        let next = match start(shared, order, &instance, port) {
+        let next = match start(shared, order, &instance, port).await {
             Ok(mut process) => {
                 let address = (Ipv4Addr::LOCALHOST, port).into();
                 shared.table.lock().change(&id, |i| (i.phase, i.address) = (Phase::Running, Some(address)));
@@ -154,11 +154,12 @@ struct Process {
     exit: Option<Exit>,
 }
 
-fn start(shared: &Arc<Shared>, order: &Order, instance: &Instance, port: u16) -> Result<Process, NotStarted> {
+async fn start(shared: &Arc<Shared>, order: &Order, instance: &Instance, port: u16) -> Result<Process, NotStarted> {
     let launch = launch(order, port, shared.config.engine.as_ref())
         .map_err(|error| NotStarted { reason: "NothingToRun", words: error.to_string() })?;
     let program = find(&launch)?;
-    spawn(shared, &launch, &program, instance)
+    spawn(shared, launch, program.into(), instance)
+        .await
         .map_err(|error| NotStarted { reason: "StartFailed", words: format!("starting a process: {error}") })
 }
 
@@ -176,26 +177,22 @@ fn find(launch: &Launch) -> Result<std::path::PathBuf, NotStarted> {
     })
 }
 
-fn spawn(
+async fn spawn(
     shared: &Arc<Shared>,
-    launch: &Launch,
-    program: &std::path::Path,
+    launch: Launch,
+    program: OsString,
     instance: &Instance,
 ) -> std::io::Result<Process> {
-    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    ours.set_nonblocking(true)?;
-    let words = [program.as_os_str()].into_iter().chain(launch.arguments.iter().map(|word| word.as_os_str()));
-    let mut command = Command::new(&shared.config.supervisor);
-    command.args(supervise::arguments(launch.after.as_deref(), words));
-    command.envs(launch.env.iter().map(|(name, value)| (name, value)));
-    command.stdin(std::os::fd::OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(directory) = &launch.directory {
-        command.current_dir(directory);
-    }
-    let mut supervisor = command.spawn()?;
-    // It holds the other end of the connection until it is dropped.
-    drop(command);
-    let (said, orders) = tokio::net::UnixStream::from_std(ours)?.into_split();
+    let Supervisor { process: mut supervisor, connection } = shared.supervisors.take()?;
+    shared.supervisors.prepare();
+    let (said, mut orders) = connection.into_split();
+    let run = Run {
+        command: [program].into_iter().chain(launch.arguments).collect(),
+        env: launch.env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        directory: launch.directory.map(OsString::from),
+        after: launch.after,
+    };
+    orders.write_all(&run.to_bytes()).await?;
     let last_line = Arc::default();
     let reader = |from, channel| read(from, channel, shared.clone(), instance.clone(), Arc::clone(&last_line));
     let stdout = tokio::spawn(reader(supervisor.stdout.take().map(|pipe| Box::new(pipe) as Pipe), Channel::Stdout));

@@ -18,6 +18,7 @@ mod life;
 pub mod output;
 mod ports;
 pub mod supervise;
+mod supervisors;
 mod table;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -31,12 +32,13 @@ use crate::{Event, Fleet, FleetError, Order, StartError, Stop};
 use engine::Engine;
 use output::Output;
 use ports::Ports;
+use supervisors::Supervisors;
 use table::Table;
 
 /// How instances are run.
 #[derive(Clone)]
 pub struct Config {
-    /// The program that has [`supervise::main`] behind the argument `supervise`: ours.
+    /// The program that has [`supervise::main`] behind the argument [`supervise::ARGUMENT`]: ours.
     pub supervisor: PathBuf,
     /// Runs those that are not plain processes.
     pub engine: Option<Engine>,
@@ -51,6 +53,7 @@ pub struct ProcessFleet(Arc<Shared>);
 
 struct Shared {
     config: Config,
+    supervisors: Arc<Supervisors>,
     ports: Ports,
     table: Mutex<Table>,
     /// How many instances there are.
@@ -61,6 +64,7 @@ impl ProcessFleet {
     /// A fleet without instances.
     pub fn new(config: Config) -> Self {
         Self(Arc::new(Shared {
+            supervisors: Arc::new(Supervisors::new(config.supervisor.clone())),
             config,
             ports: Ports::default(),
             table: Mutex::default(),
@@ -72,6 +76,7 @@ impl ProcessFleet {
     /// gets SIGTERM now and SIGKILL after `grace`.
     pub async fn end(&self, grace: Duration) {
         self.0.table.lock().close(grace);
+        self.0.supervisors.close();
         // The sender is ours, so this ends only with the condition.
         let _ = self.0.count.subscribe().wait_for(|count| *count == 0).await;
     }

@@ -5,7 +5,7 @@
 //! It has neither a runtime nor an allocation worth mentioning: it is in the way of a cold start.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io::{BufRead, BufReader, Write},
     os::{
         fd::AsFd,
@@ -23,20 +23,12 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use super::control::{Said, Terminate};
+use super::control::{Run, Said, Terminate};
 
 /// The argument that leads here.
 pub const ARGUMENT: &str = "supervise";
-/// Before a command that is run when everything has ended.
-const AFTER: &str = "--after";
 /// While killing: how often it is looked whether something is left, such as what a fork had just begun.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// The arguments of a supervisor that runs `command`, and `after` (shell words) when it has ended.
-pub fn arguments<'a>(after: Option<&'a OsStr>, command: impl Iterator<Item = &'a OsStr>) -> Vec<OsString> {
-    let after = after.into_iter().flat_map(|after| [OsStr::new(AFTER), after]);
-    [OsStr::new(ARGUMENT)].into_iter().chain(after).chain([OsStr::new("--")]).chain(command).map(Into::into).collect()
-}
 
 enum News {
     Order(Terminate),
@@ -45,31 +37,39 @@ enum News {
     NoneLeft,
 }
 
-/// Runs a supervisor; `arguments` are those after [`ARGUMENT`]. Standard input is the connection to
-/// the fleet.
-pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    let Some((after, command)) = parse(arguments) else {
-        eprintln!("lambent supervise is how `lambent dev` runs its functions; it is of no use by itself");
-        return ExitCode::FAILURE;
-    };
+/// Runs a supervisor. Standard input is the connection to the fleet, which says what to run when
+/// there is something.
+pub fn main() -> ExitCode {
     let Ok(fleet) = std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
         return ExitCode::FAILURE;
     };
-    let Ok(listener) = fleet.try_clone() else { return ExitCode::FAILURE };
-    detach();
-    supervise(fleet, listener, &command);
-    if let Some(after) = after.and_then(|words| shell_words::split(&words.to_string_lossy()).ok()) {
-        clean_up(&after);
+    let Ok(listener) = fleet.try_clone().map(BufReader::new) else { return ExitCode::FAILURE };
+    if fleet.peer_addr().is_err() {
+        eprintln!("lambent supervise is how `lambent dev` runs its functions; it is of no use by itself");
+        return ExitCode::FAILURE;
     }
+    detach();
+    run(fleet, listener);
     ExitCode::SUCCESS
 }
 
-fn parse(arguments: impl Iterator<Item = OsString>) -> Option<(Option<OsString>, Vec<OsString>)> {
-    let mut arguments = arguments.peekable();
-    let after = arguments.next_if(|word| word == AFTER).and_then(|_| arguments.next());
-    arguments.next().filter(|word| word == "--")?;
-    let command: Vec<OsString> = arguments.collect();
-    (!command.is_empty()).then_some((after, command))
+fn run(mut fleet: UnixStream, mut listener: BufReader<UnixStream>) {
+    // The fleet is gone, and nothing was to be run.
+    let Ok(run) = Run::read(&mut listener) else { return };
+    let Some((program, arguments)) = run.command.split_first() else { return };
+    if let Some(directory) = &run.directory
+        && let Err(error) = std::env::set_current_dir(directory)
+    {
+        let words = format!("{}: {error}", directory.to_string_lossy());
+        let _ = write!(fleet, "{}", Said::NotStarted(words));
+        return;
+    }
+    let mut command = Command::new(program);
+    command.args(arguments).envs(run.env).stdin(Stdio::null()).process_group(0);
+    supervise(fleet, listener, program, command);
+    if let Some(after) = run.after.and_then(|words| shell_words::split(&words.to_string_lossy()).ok()) {
+        clean_up(&after);
+    }
 }
 
 /// Each step makes it sturdier, and none is needed to run.
@@ -84,10 +84,8 @@ fn detach() {
     }
 }
 
-fn supervise(mut fleet: UnixStream, listener: UnixStream, command: &[OsString]) {
-    let (program, arguments) = (&command[0], &command[1..]);
-    let started = Command::new(program).args(arguments).stdin(Stdio::null()).process_group(0).spawn();
-    let main = match started {
+fn supervise(mut fleet: UnixStream, listener: BufReader<UnixStream>, program: &OsString, mut command: Command) {
+    let main = match command.spawn() {
         Ok(child) => Pid::from_child(&child),
         Err(error) => {
             let words = format!("{}: {error}", program.to_string_lossy());
@@ -96,6 +94,8 @@ fn supervise(mut fleet: UnixStream, listener: UnixStream, command: &[OsString]) 
         }
     };
     let _ = write!(fleet, "{}", Said::Started(main.as_raw_nonzero().get()));
+    // What it was given is the child's alone now.
+    drop(command);
     let (sender, news) = mpsc::channel();
     let (orders, signals) = (sender.clone(), sender.clone());
     thread::spawn(move || listen(listener, &orders));
@@ -110,8 +110,8 @@ fn supervise(mut fleet: UnixStream, listener: UnixStream, command: &[OsString]) 
     let _ = write!(fleet, "{said}");
 }
 
-fn listen(fleet: UnixStream, to: &Sender<News>) {
-    for line in BufReader::new(fleet).lines() {
+fn listen(fleet: BufReader<UnixStream>, to: &Sender<News>) {
+    for line in fleet.lines() {
         let Ok(line) = line else { break };
         if let Ok(order) = line.parse() {
             let _ = to.send(News::Order(order));
@@ -208,21 +208,4 @@ fn clean_up(command: &[String]) {
     let Some((program, arguments)) = command.split_first() else { return };
     let quiet = || Stdio::null();
     let _ = Command::new(program).args(arguments).stdin(quiet()).stdout(quiet()).stderr(quiet()).status();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arguments_are_understood_as_they_were_made() {
-        let command = ["python3", "main.py", "--after"].map(OsStr::new);
-        for after in [None, Some(OsStr::new("podman rm -f x"))] {
-            let made = arguments(after, command.into_iter());
-            let (found, rest) = parse(made.into_iter().skip(1)).unwrap();
-            assert_eq!(found.as_deref(), after);
-            assert_eq!(rest, command);
-        }
-        assert!(parse([OsString::from("--")].into_iter()).is_none());
-    }
 }

@@ -90,7 +90,7 @@ impl Gateway {
 }
 
 /// The binary that the cluster's image has, built along with this one.
-fn binary() -> anyhow::Result<PathBuf> {
+pub(super) fn binary() -> anyhow::Result<PathBuf> {
     let binary = std::env::current_exe()?.with_file_name("lambent");
     ensure!(binary.is_file(), "{} is missing: run `make bench`, which builds it", binary.display());
     Ok(binary)

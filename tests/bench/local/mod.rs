@@ -3,6 +3,7 @@
 //! hear from an API server it hears from a stand-in.
 
 pub mod backend;
+pub mod dev;
 mod gateway;
 pub mod nginx;
 mod stand_in;

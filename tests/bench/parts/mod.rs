@@ -3,6 +3,7 @@
 mod burst;
 mod cold;
 mod crowd;
+mod dev;
 mod footprint;
 mod hop;
 mod memory;
@@ -56,6 +57,8 @@ pub struct Part {
     pub name: &'static str,
     /// What it measures.
     pub about: &'static str,
+    /// Whether it needs a cluster, or runs on loopback alone.
+    pub on_cluster: bool,
     /// Minutes that it takes, about.
     pub minutes: u32,
     /// Measures.
@@ -63,58 +66,74 @@ pub struct Part {
 }
 
 /// All parts, in the order in which they run.
-pub const PARTS: [Part; 9] = [
+pub const PARTS: [Part; 10] = [
     Part {
         name: "warm",
         about: "a request through the gateway on loopback, against direct, nginx and Go's ReverseProxy",
+        on_cluster: false,
         minutes: 4,
         run: |plan| Box::pin(warm::run(plan)),
     },
     Part {
         name: "stream",
         about: "64 MB down and up through the gateway on loopback, with its peak of memory",
+        on_cluster: false,
         minutes: 1,
         run: |plan| Box::pin(stream::run(plan)),
     },
     Part {
         name: "memory",
         about: "the gateway's memory with 1,000 Functions",
+        on_cluster: false,
         minutes: 1,
         run: |plan| Box::pin(memory::run(plan)),
     },
     Part {
+        name: "dev",
+        about: "lambent dev: cold starts, a warm request, 100 Functions at once, memory with 1,000",
+        on_cluster: false,
+        minutes: 9,
+        run: |plan| Box::pin(dev::run(plan)),
+    },
+    Part {
         name: "hop",
         about: "a request through the installed gateway, against the same pod called directly",
+        on_cluster: true,
         minutes: 2,
         run: |plan| Box::pin(hop::run(plan)),
     },
     Part {
         name: "cold",
         about: "a cold start, against a raw pod and a pod behind a Service",
+        on_cluster: true,
         minutes: 6,
         run: |plan| Box::pin(cold::run(plan)),
     },
     Part {
         name: "crowd",
         about: "20 requests at once on one sleeping Function, and 20 sleeping Functions at once, against raw pods",
+        on_cluster: true,
         minutes: 6,
         run: |plan| Box::pin(crowd::run(plan)),
     },
     Part {
         name: "burst",
         about: "100 requests at once from zero, against the best fixed number of pods",
+        on_cluster: true,
         minutes: 15,
         run: |plan| Box::pin(burst::run(plan)),
     },
     Part {
         name: "overload",
         about: "five times more than capacity: goodput, refusals, a neighbour, memory, and the time after",
+        on_cluster: true,
         minutes: 3,
         run: |plan| Box::pin(overload::run(plan)),
     },
     Part {
         name: "change",
         about: "failed requests in rollouts and scale-downs at 200 requests/s; idle memory and API writes",
+        on_cluster: true,
         minutes: 6,
         run: |plan| {
             Box::pin(async {
