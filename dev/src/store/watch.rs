@@ -75,11 +75,7 @@ impl Watch {
     }
 
     fn is_meant(&self, object: &str) -> bool {
-        let named = |name: &String| {
-            let object: Value = serde_json::from_str(object).unwrap_or_default();
-            object["metadata"]["name"] == **name
-        };
-        self.query.selector.matches(object) && self.query.name.as_ref().is_none_or(named)
+        self.query.selector.matches(object) && self.query.fields.matches(object)
     }
 
     async fn next(&mut self) -> Option<Bytes> {
