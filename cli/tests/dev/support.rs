@@ -71,15 +71,17 @@ pub(crate) struct Dev {
     pub(crate) files: Files,
 }
 
-/// A directory of functions, and one for the state.
+/// A directory of functions, one for the state, and variables for `lambent dev`.
 pub(crate) struct Files {
     pub(crate) functions: tempfile::TempDir,
     pub(crate) state: tempfile::TempDir,
+    pub(crate) variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Files {
     pub(crate) fn new() -> Self {
-        let files = Self { functions: tempfile::tempdir().unwrap(), state: tempfile::tempdir().unwrap() };
+        let (functions, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = Self { functions, state, variables: Vec::new() };
         files.write("main.py", PYTHON);
         files
     }
@@ -122,6 +124,7 @@ impl Files {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lambent"));
         command.arg("dev").arg(self.functions.path()).arg("--state-dir").arg(self.state.path()).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 }
