@@ -72,7 +72,7 @@ fn rules_over_several_fields_hold() {
 fn all_documents_of_a_file_are_checked_with_their_own_lines() {
     let broken = GOOD.replace("image: a", "imagee: a");
     let text = problems(&format!("{GOOD}---\n{broken}---\nkind: ConfigMap\napiVersion: v1\n---\n{broken}"));
-    for line in [11, 19] {
+    for line in [11, 20] {
         assert!(text.contains(&format!("f.yaml:{line}: spec.imagee: unknown field; did you mean image?")), "{text}");
     }
     let output = check(&format!("{GOOD}---\n{}", GOOD.replace("hello", "other")));

@@ -82,7 +82,10 @@ async fn run(mut command: Command, input: &str) -> Done {
         let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
         child.wait_with_output()
     };
-    let output = tokio::task::spawn_blocking(work).await.expect("no panic").expect("kubectl and helm are in PATH, lambent is built");
+    let output = tokio::task::spawn_blocking(work)
+        .await
+        .expect("no panic")
+        .expect("kubectl and helm are in PATH, lambent is built");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let (ok, code) = (output.status.success(), output.status.code());
     Done { ok, code, stdout: text(output.stdout), stderr: text(output.stderr) }

@@ -19,7 +19,7 @@ pub fn words(error: &kube::Error, doing: &str, place: &Place) -> String {
              Revisions to the roles view, edit and admin of their namespaces"
         ),
         // Not of an object: the whole kind is not known.
-        (404, Place::Cluster { .. }) if !status.details.as_ref().is_some_and(|details| !details.name.is_empty()) => {
+        (404, Place::Cluster { .. }) if status.details.as_ref().is_none_or(|details| details.name.is_empty()) => {
             format!(
                 "{named} has no Lambent, can't {doing}: install it with `helm install lambent`, or name another \
                      cluster with --context; see the README's \"Try it on a cluster\""
@@ -59,7 +59,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::{Status, response::StatusDetails};
+    use kube::core::Status;
 
     use super::*;
 
@@ -69,7 +69,7 @@ mod tests {
 
     fn refused(code: u16, name: &str) -> String {
         let mut status = Status::failure("the server's words", "Reason").with_code(code);
-        status.details = Some(StatusDetails { name: name.to_owned(), ..StatusDetails::default() });
+        status.details = serde_json::from_value(serde_json::json!({"name": name})).ok();
         words(&kube::Error::Api(Box::new(status)), "list Functions", &cluster())
     }
 

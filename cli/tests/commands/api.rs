@@ -117,7 +117,10 @@ fn a_running_dev_is_asked_by_itself_which_is_said_and_a_named_cluster_goes_befor
         command.output().unwrap().into()
     };
     let by_itself = run(&["list"]);
-    assert!(by_itself.err.contains("asking the running `lambent dev`") && by_itself.err.contains("--context"), "{by_itself:?}");
+    assert!(
+        by_itself.err.contains("asking the running `lambent dev`") && by_itself.err.contains("--context"),
+        "{by_itself:?}"
+    );
     assert!(by_itself.ok().starts_with("NAMESPACE"));
     // The context's namespace is the default of a cluster.
     let cluster = run(&["list", "--context", "here"]);
@@ -162,7 +165,8 @@ fn a_reader_that_has_gone_is_no_error() {
     for mut command in commands.into_iter().chain(more) {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let ran: Ran = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap().into();
+        let ran: Ran =
+            command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap().into();
         assert_eq!((ran.code, &*ran.err), (Some(0), ""), "{command:?}");
     }
 }

@@ -73,9 +73,16 @@ fn what_is_given_is_sent_and_the_body_is_printed() {
     let get = request(get);
     assert_eq!((&get["method"], &get["path"], &get["body"]), (&"GET".into(), &"/".into(), &"".into()));
 
-    let post = request(run(&dev, &["invoke", "shop/echo", "-d", "{\"a\": 1}", "--path", "/x%2Fy//z?q=1&r", "-H", "X-One: 1"]));
-    assert_eq!((&post["method"], &post["path"], &post["body"]), (&"POST".into(), &"/x%2Fy//z?q=1&r".into(), &"{\"a\": 1}".into()));
-    assert_eq!((&post["headers"]["content-type"], &post["headers"]["x-one"]), (&"application/json".into(), &"1".into()));
+    let post =
+        request(run(&dev, &["invoke", "shop/echo", "-d", "{\"a\": 1}", "--path", "/x%2Fy//z?q=1&r", "-H", "X-One: 1"]));
+    assert_eq!(
+        (&post["method"], &post["path"], &post["body"]),
+        (&"POST".into(), &"/x%2Fy//z?q=1&r".into(), &"{\"a\": 1}".into())
+    );
+    assert_eq!(
+        (&post["headers"]["content-type"], &post["headers"]["x-one"]),
+        (&"application/json".into(), &"1".into())
+    );
 
     fs::write(dev.files.path("data.txt"), "of a file").unwrap();
     let file = format!("@{}", dev.files.path("data.txt").display());

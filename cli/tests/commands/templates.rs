@@ -32,7 +32,10 @@ fn passed(output: Output) {
 
 fn answers(files: Files) {
     let dev = files.dev();
-    let called = wait_for(|| Some(run_with_input(&dev, &["invoke", "hello", "-d", "-", "--path", "/a?b"], "four")).filter(|ran| ran.code == Some(0)));
+    let called = wait_for(|| {
+        Some(run_with_input(&dev, &["invoke", "hello", "-d", "-", "--path", "/a?b"], "four"))
+            .filter(|ran| ran.code == Some(0))
+    });
     let ran = called.unwrap_or_else(|| panic!("it does not answer:\n{}", dev.output()));
     assert_eq!(ran.ok(), "POST /a?b: Hello from hello, 4 bytes\n");
     dev.line("hello: listening on port");

@@ -2,7 +2,10 @@
 
 use http::Uri;
 
-use super::{Key, Kind, Refusal, selector::{Fields, Selector}};
+use super::{
+    Key, Kind, Refusal,
+    selector::{Fields, Selector},
+};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

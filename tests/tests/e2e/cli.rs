@@ -95,8 +95,10 @@ async fn describe_shows_what_the_autoscaler_decided_and_why() {
             Ok(())
         })
         .await;
-        let json: Value = serde_json::from_str(&run(&cx, &["describe", "slow", "-o", "json"]).await.expect()).expect("JSON");
-        let reasons: Vec<&str> = json["decisions"].as_array().expect("decisions").iter().filter_map(|d| d["reason"].as_str()).collect();
+        let json: Value =
+            serde_json::from_str(&run(&cx, &["describe", "slow", "-o", "json"]).await.expect()).expect("JSON");
+        let reasons: Vec<&str> =
+            json["decisions"].as_array().expect("decisions").iter().filter_map(|d| d["reason"].as_str()).collect();
         assert!(reasons.contains(&"Backlog") && reasons.contains(&"IdleWindow"), "{reasons:?}");
         assert_eq!(json["revisions"][0]["spec"]["function"], "slow");
         assert!(json["events"].as_array().is_some_and(|events| !events.is_empty()), "{json}");

@@ -34,7 +34,7 @@ struct Description {
 pub async fn run(args: DescribeArgs) -> anyhow::Result<()> {
     let mut target = Target::find(args.target).await?;
     let function = target.function(&args.name).await?;
-    let description = gather(&target, function).await;
+    let description = Box::pin(gather(&target, function)).await;
     match args.output {
         DescribeFormat::Text => output::print(&text::text(&description, Timestamp::now())),
         DescribeFormat::Json => output::print_json(&description.value()),
