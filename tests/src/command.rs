@@ -70,7 +70,7 @@ pub fn lambent_command(cluster: &Cluster, arguments: &[&str]) -> Command {
     let built = tests.ancestors().skip(1).take(2).map(|directory| directory.join("lambent"));
     let binary = built.into_iter().find(|path| path.is_file());
     let mut command = Command::new(binary.expect("no lambent beside the tests: cargo build --bin lambent"));
-    command.env_remove("LAMBENT_GATEWAY").args(arguments).arg("--kubeconfig").arg(&cluster.kubeconfig);
+    command.args(arguments).arg("--kubeconfig").arg(&cluster.kubeconfig);
     command
 }
 

@@ -117,7 +117,7 @@ pub struct InvokeArgs {
     ///
     /// Else the URL in the Function's status is called; where that is one for inside of the cluster,
     /// or can't be reached from here, a port is forwarded to a gateway through the API server.
-    #[arg(long, env = "LAMBENT_GATEWAY", value_name = "URL")]
+    #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
     #[command(flatten)]
     pub target: TargetArgs,

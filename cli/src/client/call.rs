@@ -161,6 +161,14 @@ async fn forwarded(target: &Target) -> anyhow::Result<Box<dyn Io>> {
         ),
         Err(_) => bail!("no port was forwarded to {name} within {} s; --gateway says where to call", CONNECT.as_secs()),
     };
+    if let Some(error) = forwarder.take_error(port) {
+        // The kubelet's words, when the connection breaks because of it.
+        tokio::spawn(async move {
+            if let Some(words) = error.await {
+                output::note(&format!("the port forwarded to {name}: {words}"));
+            }
+        });
+    }
     forwarder.take_stream(port).map(|io| Box::new(io) as Box<dyn Io>).context("the forwarded port has no stream")
 }
 

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{self, Read},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -36,18 +35,14 @@ const MAX_PROBLEM: usize = 64 << 10;
 
 /// Calls, and prints the answer.
 pub async fn run(args: InvokeArgs) -> anyhow::Result<ExitCode> {
-    let limit = args.timeout.map(lambent_api::Duration::get);
+    let limit = args.timeout;
     let work = invoke(args);
     match limit {
         None => work.await,
-        Some(limit) => timeout(limit, work)
+        Some(limit) => timeout(limit.get(), work)
             .await
-            .unwrap_or_else(|_| bail!("no whole answer within {}; --timeout gives it longer", lambent_duration(limit))),
+            .unwrap_or_else(|_| bail!("no whole answer within {limit}; --timeout gives it longer")),
     }
-}
-
-fn lambent_duration(limit: Duration) -> String {
-    format!("{} s", limit.as_secs_f64())
 }
 
 async fn invoke(args: InvokeArgs) -> anyhow::Result<ExitCode> {

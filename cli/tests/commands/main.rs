@@ -20,8 +20,7 @@ use support::Dev;
 /// `lambent` with nothing of this machine's own settings.
 fn lambent() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lambent"));
-    for name in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "LAMBENT_DEV_STATE_DIR", "LAMBENT_GATEWAY", "XDG_RUNTIME_DIR"]
-    {
+    for name in ["KUBECONFIG", "KUBERNETES_SERVICE_HOST", "LAMBENT_DEV_STATE_DIR", "XDG_RUNTIME_DIR"] {
         command.env_remove(name);
     }
     command.env("HOME", "/no/such/home").env("XDG_STATE_HOME", "/no/such/state").stdin(Stdio::null());
