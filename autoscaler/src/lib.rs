@@ -27,8 +27,6 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc};
 use ::kube::{Api, Client};
 use lambent_api::signal::{Retire, Retired};
 use parking_lot::Mutex;
-use prometheus::Registry;
-use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -38,7 +36,6 @@ use crate::{
     core::{Retirer, run_core},
     kube::KubeWriter,
     link::{FromGateways, client, connect_all, discover},
-    metrics::Metrics,
     record::Record,
 };
 
@@ -58,26 +55,10 @@ pub struct Config {
     pub token_path: PathBuf,
 }
 
-/// Why an autoscaler could not run.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// Two series of one name.
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-}
-
-/// Runs until `shutdown`. Only one may run at a time: the caller holds a Lease.
-///
-/// # Errors
-/// If metrics can't be registered.
-pub async fn run(
-    config: Config,
-    client: Client,
-    registry: &Registry,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+/// Runs until `shutdown`. Only one may run at a time: the caller holds a Lease. What is decided is
+/// kept in `record`.
+pub async fn run(config: Config, client: Client, record: Record, shutdown: CancellationToken) {
     let Config { namespace, system_namespace, internal_port, token_path } = config;
-    let record = Record::new(Metrics::register(registry)?);
     let (news, receiver) = mpsc::channel(NEWS);
     let gateways = Arc::new(Mutex::new(BTreeSet::new()));
     let retirer = LinkRetirer { token: token_path.clone(), gateways: gateways.clone() };
@@ -88,7 +69,6 @@ pub async fn run(
     tasks.spawn(kube::functions(scoped(&client, namespace.as_deref()), news.clone()));
     tasks.spawn(kube::revisions(scoped(&client, namespace.as_deref()), news));
     run_core(receiver, KubeWriter(client), retirer, record, shutdown).await;
-    Ok(())
 }
 
 fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>

@@ -1,8 +1,15 @@
 //! The command line. Every flag of a role can be set by an environment variable too.
 
+mod client;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use client::{
+    CompletionsArgs, DescribeArgs, DescribeFormat, InvokeArgs, ListArgs, ListFormat, LogsArgs, NewArgs, TargetArgs,
+    Template,
+};
 
 /// Functions on your own Kubernetes: `kubectl apply` a Function, get a URL; nothing runs while
 /// nobody calls.
@@ -22,6 +29,16 @@ pub enum Command {
     /// is said by annotations of the manifest: dev.lambent.dev/command, and if wanted .../workdir, .../watch
     /// (files whose change makes a new Revision) and .../build; or its image is run by podman, nerdctl or docker.
     Dev(DevArgs),
+    /// Makes a small function that runs at once under `lambent dev`, with a test and a Containerfile
+    New(NewArgs),
+    /// Lists Functions
+    List(ListArgs),
+    /// Shows all about a Function: settings, conditions, Revisions, instances, Events, decisions
+    Describe(DescribeArgs),
+    /// Calls a Function and prints what it answers
+    Invoke(InvokeArgs),
+    /// Prints what the instances of a Function write
+    Logs(LogsArgs),
     /// Checks manifests as a cluster would, without one: schema, unknown fields and rules, with line numbers
     Check(CheckArgs),
     /// Makes Functions true: Revisions, instances, status. Runs in the cluster; the chart starts it
@@ -30,6 +47,8 @@ pub enum Command {
     Gateway(GatewayArgs),
     /// Decides how many instances each Revision needs. Runs in the cluster
     Autoscaler(AutoscalerArgs),
+    /// Prints a script with which a shell completes this command line
+    Completions(CompletionsArgs),
     /// Prints the custom resource definitions, for `kubectl apply -f -`
     Crds,
     /// Calls a URL and fails unless it answers below 500; for probes and `helm test`

@@ -5,18 +5,22 @@
 
 mod admin;
 mod args;
+mod client;
 mod commands;
 mod healthcheck;
 mod lease;
 mod logging;
 mod roles;
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 use lambent_fleet::process::supervise;
 
-use crate::args::{Cli, Command};
+use crate::{
+    args::{Cli, Command},
+    client::output::{self, ReaderGone},
+};
 
 // Without huge pages (its feature `no_thp`): of 2 MiB that a small heap touches a bit of, the kernel
 // would give all, which were 12 of an idle gateway's 28 MiB.
@@ -36,7 +40,9 @@ fn main() -> ExitCode {
     // What ended with the runtime has been logged by now.
     logging::flush();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
+        // As `lambent list | head` would have it.
+        Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lambent: {error:#}");
             ExitCode::FAILURE
@@ -45,22 +51,28 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main]
-async fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = match cli.command {
+        Command::Invoke(args) => return commands::invoke::run(args).await,
         Command::Dev(args) => roles::dev::run(args).await,
+        Command::New(args) => commands::new::run(&args),
+        Command::List(args) => commands::list::run(args).await,
+        Command::Describe(args) => commands::describe::run(args).await,
+        Command::Logs(args) => commands::logs::run(args).await,
         Command::Check(args) => commands::check::run(&args),
         Command::Controller(args) => roles::controller::run(args).await,
         Command::Gateway(args) => roles::gateway::run(args).await,
         Command::Autoscaler(args) => roles::autoscaler::run(args).await,
+        Command::Completions(args) => commands::completions::run(&args),
         Command::Crds => print_crds(),
         Command::Healthcheck(args) => healthcheck::run(&args).await,
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn print_crds() -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
     for crd in lambent_api::crd::all() {
-        write!(out, "---\n{}", serde_yaml::to_string(&crd)?)?;
+        output::print(&format!("---\n{}", serde_yaml::to_string(&crd)?))?;
     }
     Ok(())
 }

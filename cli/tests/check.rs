@@ -2,13 +2,28 @@
 
 #![allow(clippy::expect_used)] // Helpers of tests.
 
-use std::process::{Command, Output};
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
+
+fn lambent_check() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lambent"));
+    command.arg("check");
+    command
+}
 
 fn check(text: &str) -> Output {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("f.yaml");
     std::fs::write(&file, text).expect("a file");
-    Command::new(env!("CARGO_BIN_EXE_lambent")).arg("check").arg(&file).output().expect("lambent")
+    lambent_check().arg(&file).output().expect("lambent")
+}
+
+fn problems(text: &str) -> String {
+    let output = check(text);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 const GOOD: &str = "apiVersion: lambent.dev/v1alpha1\nkind: Function\nmetadata: {name: hello}\nspec:\n  image: a\n";
@@ -22,11 +37,74 @@ fn a_good_manifest_is_well() {
 
 #[test]
 fn each_problem_has_its_line_and_the_command_fails() {
-    let output = check(&format!("{GOOD}  concurency: 2\n  timeout: 1h\n"));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success());
+    let text = problems(&format!("{GOOD}  concurency: 2\n  timeout: 1h\n"));
     assert!(text.contains("f.yaml:6: spec.concurency: unknown field; did you mean concurrency?"), "{text}");
     assert!(text.contains("f.yaml:7: spec.timeout: timeout must be more than 0s and at most 15m"), "{text}");
+}
+
+#[test]
+fn the_schema_is_the_clusters() {
+    for (more, words) in [
+        ("  concurrency: many\n", "f.yaml:6: spec.concurrency"),
+        ("  concurrency: 0\n", "f.yaml:6: spec.concurrency"),
+        ("  scale:\n    min: 1\n    max: -1\n", "f.yaml:8: spec.scale.max"),
+        ("  protocol: http3\n", "f.yaml:6: spec.protocol"),
+        ("  env:\n  - value: x\n", "f.yaml:7: spec.env[0]"),
+    ] {
+        let text = problems(&format!("{GOOD}{more}"));
+        assert!(text.contains(words), "{more}: {text}");
+    }
+    let text = problems(&GOOD.replace("  image: a\n", "  port: 80\n"));
+    assert!(text.contains("image"), "{text}");
+}
+
+#[test]
+fn rules_over_several_fields_hold() {
+    let text = problems(&format!("{GOOD}  scale: {{min: 5, max: 2}}\n"));
+    assert!(text.contains("f.yaml:6: spec.scale: scale.min must not be more than scale.max"), "{text}");
+    let text = problems(&GOOD.replace("name: hello", "name: Hello_World"));
+    assert!(text.contains("the name must be a DNS label"), "{text}");
+    let text = problems(&GOOD.replace("hello", &"a".repeat(41)));
+    assert!(text.contains("at most 40 characters"), "{text}");
+}
+
+#[test]
+fn all_documents_of_a_file_are_checked_with_their_own_lines() {
+    let broken = GOOD.replace("image: a", "imagee: a");
+    let text = problems(&format!("{GOOD}---\n{broken}---\nkind: ConfigMap\napiVersion: v1\n---\n{broken}"));
+    for line in [11, 20] {
+        assert!(text.contains(&format!("f.yaml:{line}: spec.imagee: unknown field; did you mean image?")), "{text}");
+    }
+    let output = check(&format!("{GOOD}---\n{}", GOOD.replace("hello", "other")));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "2 Functions, all well\n");
+}
+
+#[test]
+fn yaml_that_can_not_be_read_has_a_line() {
+    let text = problems(&format!("{GOOD}  scale: [1\n"));
+    assert!(text.contains("f.yaml:"), "{text}");
+}
+
+#[test]
+fn standard_input_is_checked() {
+    let with_input = |text: &str| {
+        let mut command = lambent_check();
+        command.arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("lambent");
+        child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+        child.wait_with_output().expect("its end")
+    };
+    assert!(with_input(GOOD).status.success());
+    let output = with_input(&format!("{GOOD}  concurency: 2\n"));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && text.contains("-:6: spec.concurency"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let output = lambent_check().arg("/no/such/file.yaml").output().expect("lambent");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/file.yaml"), "{output:?}");
 }
 
 #[test]
@@ -42,6 +120,6 @@ fn the_examples_are_well() {
     let files: Vec<_> =
         folders.map(|folder| folder.path().join("function.yaml")).filter(|file| file.is_file()).collect();
     assert!(files.len() >= 2);
-    let output = Command::new(env!("CARGO_BIN_EXE_lambent")).arg("check").args(files).output().expect("lambent");
+    let output = lambent_check().args(files).output().expect("lambent");
     assert!(output.status.success(), "{output:?}");
 }

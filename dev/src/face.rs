@@ -11,6 +11,7 @@ use http_body::Frame;
 use http_body_util::{StreamBody, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::Timestamp;
 use lambent_api::FunctionKey;
 use lambent_autoscaler::record::Record;
 use lambent_fleet::process::output::{OutputFiles, Position};
@@ -88,7 +89,14 @@ impl Face {
         let timestamps = query("timestamps").is_some_and(|value| value == "true");
         let failed = |error: std::io::Error| Refusal::Invalid(error.to_string());
         let (text, position) = self.output.read(&uid, Position::default()).map_err(failed)?;
-        let first = last_lines(&text, query("tailLines").and_then(|count| count.parse().ok()));
+        if query("previous").is_some_and(|value| value == "true") {
+            let words = "the output of all runs of an instance is one under `lambent dev`: leave --previous out";
+            return Err(Refusal::BadRequest(words.to_owned()));
+        }
+        let since = query("sinceSeconds").and_then(|seconds| seconds.parse().ok());
+        let from = since.and_then(|seconds| Timestamp::now().checked_sub(Duration::from_secs(seconds)).ok());
+        let recent = from.map_or(&*text, |from| lines_since(&text, from));
+        let first = last_lines(recent, query("tailLines").and_then(|count| count.parse().ok()));
         let first: Bytes = shown(first, timestamps).into();
         if query("follow").is_none_or(|value| value != "true") {
             return Ok(whole(StatusCode::OK, first));
@@ -119,6 +127,19 @@ fn last_lines(text: &str, count: Option<usize>) -> &str {
     let Some(count) = count else { return text };
     let starts = text.rmatch_indices('\n').skip(1).map(|(at, _)| at + 1).chain([0]);
     count.checked_sub(1).map_or("", |skip| text.get(starts.into_iter().nth(skip).unwrap_or(0)..).unwrap_or(text))
+}
+
+/// The lines from this time on: they are in the order of their times.
+fn lines_since(text: &str, from: Timestamp) -> &str {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let time = line.split(' ').next().and_then(|time| time.parse::<Timestamp>().ok());
+        if time.is_some_and(|time| time >= from) {
+            break;
+        }
+        start += line.len();
+    }
+    text.get(start..).unwrap_or_default()
 }
 
 /// `<time> <channel> F <text>` as it is to be seen.
@@ -168,6 +189,10 @@ mod tests {
         let text = "a\nb\nc\n";
         for (count, expected) in [(None, text), (Some(0), ""), (Some(1), "c\n"), (Some(2), "b\nc\n"), (Some(9), text)] {
             assert_eq!(last_lines(text, count), expected, "{count:?}");
+        }
+        let timed = "2026-01-01T00:00:00Z stdout F a\n2026-01-01T00:00:05Z stdout F b\n";
+        for (from, lines) in [("2025-01-01T00:00:00Z", 2), ("2026-01-01T00:00:05Z", 1), ("2026-01-01T00:00:06Z", 0)] {
+            assert_eq!(lines_since(timed, from.parse().unwrap()).lines().count(), lines, "{from}");
         }
         assert_eq!(shown("2026-01-01T00:00:00Z stdout F a b\n", false), "a b\n");
         assert_eq!(shown("2026-01-01T00:00:00Z stdout F a b\n", true), "2026-01-01T00:00:00Z a b\n");

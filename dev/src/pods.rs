@@ -65,7 +65,8 @@ fn pod(instance: &Instance, gone: bool) -> Value {
     };
     let state = match (phase, reason) {
         (_, Some(reason)) => json!({"waiting": {"reason": reason.reason, "message": reason.message}}),
-        ("Running", None) => json!({"running": {}}),
+        // On its way to answer its process runs already, and writes.
+        ("Running" | "Pending", None) => json!({"running": {}}),
         _ => json!({}),
     };
     json!({

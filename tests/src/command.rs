@@ -1,4 +1,4 @@
-//! `kubectl` and `helm` as a user runs them.
+//! `kubectl`, `helm` and `lambent` as a user runs them.
 
 use std::{
     io::Write,
@@ -13,6 +13,8 @@ use crate::Cluster;
 pub struct Done {
     /// Whether it ended with 0.
     pub ok: bool,
+    /// What it ended with; none if a signal ended it.
+    pub code: Option<i32>,
     /// What it said.
     pub stdout: String,
     /// What it complained about.
@@ -54,6 +56,24 @@ pub async fn helm(cluster: &Cluster, arguments: &[&str]) -> Done {
     run(command, "").await
 }
 
+/// Runs `lambent` with these arguments.
+pub async fn lambent(cluster: &Cluster, arguments: &[&str]) -> Done {
+    run(lambent_command(cluster, arguments), "").await
+}
+
+/// `lambent` with these arguments, not started: the one that was built with the tests.
+///
+/// # Panics
+/// If it was not built.
+pub fn lambent_command(cluster: &Cluster, arguments: &[&str]) -> Command {
+    let tests = std::env::current_exe().expect("the tests' own file");
+    let built = tests.ancestors().skip(1).take(2).map(|directory| directory.join("lambent"));
+    let binary = built.into_iter().find(|path| path.is_file());
+    let mut command = Command::new(binary.expect("no lambent beside the tests: cargo build --bin lambent"));
+    command.args(arguments).arg("--kubeconfig").arg(&cluster.kubeconfig);
+    command
+}
+
 async fn run(mut command: Command, input: &str) -> Done {
     let input = input.to_owned();
     let work = move || {
@@ -62,7 +82,11 @@ async fn run(mut command: Command, input: &str) -> Done {
         let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
         child.wait_with_output()
     };
-    let output = tokio::task::spawn_blocking(work).await.expect("no panic").expect("kubectl and helm are in PATH");
+    let output = tokio::task::spawn_blocking(work)
+        .await
+        .expect("no panic")
+        .expect("kubectl and helm are in PATH, lambent is built");
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Done { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    let (ok, code) = (output.status.success(), output.status.code());
+    Done { ok, code, stdout: text(output.stdout), stderr: text(output.stderr) }
 }

@@ -8,6 +8,7 @@ pub mod gateway;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use prometheus::Registry;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -38,11 +39,15 @@ pub struct Runtime {
 
 /// Starts what every role needs.
 pub async fn start(role: &str, args: &CommonArgs) -> anyhow::Result<Runtime> {
+    start_with(role, args, Registry::new(), Router::new()).await
+}
+
+/// The same, with series that are registered already and with more on the admin port.
+pub async fn start_with(role: &str, args: &CommonArgs, registry: Registry, more: Router) -> anyhow::Result<Runtime> {
     crate::logging::init(args.log_format, &args.log_level)?;
     info!(role, version = env!("CARGO_PKG_VERSION"), "starting");
-    let registry = Registry::new();
     let (ready, is_ready) = watch::channel(false);
-    admin::serve(args.admin_address, registry.clone(), is_ready).await?;
+    admin::serve(args.admin_address, registry.clone(), is_ready, more).await?;
     let mut config =
         kube::Config::infer().await.context("no way to the API server: neither in a cluster nor a kubeconfig")?;
     config.read_timeout = Some(SILENCE);

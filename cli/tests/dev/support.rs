@@ -71,18 +71,19 @@ pub(crate) struct Dev {
     pub(crate) files: Files,
 }
 
-/// A directory of functions, and one for the state.
+/// A directory of functions, one for the state, and variables for `lambent dev`.
 pub(crate) struct Files {
     /// What is served instead of the functions.
     served: Option<PathBuf>,
     pub(crate) functions: tempfile::TempDir,
     pub(crate) state: tempfile::TempDir,
+    pub(crate) variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Files {
     pub(crate) fn new() -> Self {
         let (functions, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let files = Self { served: None, functions, state };
+        let files = Self { served: None, functions, state, variables: Vec::new() };
         files.write("main.py", PYTHON);
         files
     }
@@ -132,6 +133,7 @@ impl Files {
         command.arg("dev");
         command.arg(self.served.as_deref().unwrap_or(self.functions.path()));
         command.arg("--state-dir").arg(self.state.path()).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 }

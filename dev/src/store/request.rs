@@ -2,7 +2,10 @@
 
 use http::Uri;
 
-use super::{Key, Kind, Refusal, selector::Selector};
+use super::{
+    Key, Kind, Refusal,
+    selector::{Fields, Selector},
+};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub(super) struct Query {
     pub(super) version: Option<u64>,
     pub(super) timeout_seconds: Option<u64>,
     pub(super) selector: Selector,
-    pub(super) name: Option<String>,
+    pub(super) fields: Fields,
 }
 
 impl Query {
@@ -68,7 +71,7 @@ impl Query {
                 }
                 "timeoutSeconds" => query.timeout_seconds = Some(number()?),
                 "labelSelector" => query.selector = Selector::parse(&value)?,
-                "fieldSelector" => query.name = value.strip_prefix("metadata.name=").map(str::to_owned),
+                "fieldSelector" => query.fields = Fields::parse(&value)?,
                 _ => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Label selectors: the equality-based ones.
+//! Label selectors, the equality-based ones, and field selectors.
 
 use serde_json::Value;
 
@@ -53,9 +53,51 @@ impl Selector {
     }
 }
 
+/// What an object's fields must be: of any kind, where a server knows a few of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// `metadata.name=a,regarding.kind==b`
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let equal = |part: &str| match part.split_once('=') {
+            Some((path, value)) if !path.ends_with('!') => {
+                Ok((format!("/{}", path.replace('.', "/")), value.trim_start_matches('=').to_owned()))
+            }
+            _ => Err(Refusal::BadRequest(format!("only equal fields are known here: {part}"))),
+        };
+        Ok(Self(parts.map(equal).collect::<Result<_, _>>()?))
+    }
+
+    /// Whether an object, as JSON text, is meant.
+    pub(super) fn matches(&self, object: &str) -> bool {
+        if self.0.is_empty() {
+            return true;
+        }
+        let object: Value = serde_json::from_str(object).unwrap_or_default();
+        self.0.iter().all(|(pointer, value)| object.pointer(pointer).and_then(Value::as_str) == Some(value))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_are_compared_at_any_depth() {
+        let object = r#"{"metadata": {"name": "a"}, "regarding": {"kind": "Function"}}"#;
+        for (selector, expected) in [
+            ("", true),
+            ("metadata.name=a", true),
+            ("metadata.name=a,regarding.kind==Function", true),
+            ("metadata.name=b", false),
+            ("metadata.uid=a", false),
+        ] {
+            assert_eq!(Fields::parse(selector).unwrap().matches(object), expected, "{selector}");
+        }
+        assert!(Fields::parse("metadata.name!=a").is_err());
+    }
 
     #[test]
     fn labels_are_compared_as_a_server_does() {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration}
 
 use bytes::Bytes;
 use futures::{Stream, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{
     sync::watch::Receiver,
     time::{Instant, timeout_at},
@@ -75,11 +75,7 @@ impl Watch {
     }
 
     fn is_meant(&self, object: &str) -> bool {
-        let named = |name: &String| {
-            let object: Value = serde_json::from_str(object).unwrap_or_default();
-            object["metadata"]["name"] == **name
-        };
-        self.query.selector.matches(object) && self.query.name.as_ref().is_none_or(named)
+        self.query.selector.matches(object) && self.query.fields.matches(object)
     }
 
     async fn next(&mut self) -> Option<Bytes> {

@@ -4,6 +4,7 @@
 
 mod apply_refused;
 mod chart;
+mod cli;
 mod cold_start;
 mod errors;
 mod failures_to_start;
