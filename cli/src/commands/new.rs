@@ -75,7 +75,7 @@ fn write_all(directory: &Path, files: &[File], name: &str) -> anyhow::Result<()>
         .map(|path| path.display().to_string())
         .collect();
     if !there.is_empty() {
-        bail!("{} is there already, and nothing was written: name another directory with --dir", there.join(", "));
+        bail!("already there: {}; nothing was written: name another directory with --dir", there.join(", "));
     }
     for (path, text) in files {
         let path = directory.join(path);
@@ -112,7 +112,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("main.py"), "mine").unwrap();
         let error = write_all(directory.path(), PYTHON, "hello").unwrap_err().to_string();
-        assert!(error.contains("main.py is there already") && error.contains("--dir"), "{error}");
+        assert!(error.contains("already there: ") && error.contains("main.py; ") && error.contains("--dir"), "{error}");
         assert_eq!(fs::read_to_string(directory.path().join("main.py")).unwrap(), "mine");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    process::Stdio,
+    io::{BufRead, BufReader, Lines},
+    process::{Child, ChildStdout, Stdio},
 };
 
 use crate::{
@@ -11,7 +11,8 @@ use crate::{
     support::{Dev, Files, manifest, python, wait_for},
 };
 
-/// Answers with the request as it came; `/fail` with 418; `/two` in two parts, the second one when there is a file `go`.
+/// Answers with the request as it came; `/fail` with 418; `/two` in two parts, the second one when there is
+/// a file `go`; `/cut` with one part, and then it dies when there is that file.
 const ECHO: &str = r#"
 import http.server, json, os, signal, socketserver, sys, time
 class Echo(http.server.BaseHTTPRequestHandler):
@@ -32,6 +33,7 @@ class Echo(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b"begun\n")
             self.wfile.flush()
+            while not os.path.exists("go"): time.sleep(0.01)
             os._exit(1)
         body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -118,7 +120,7 @@ fn a_refusal_of_the_gateway_is_told_with_its_reason() {
     files.write("f.yaml", &format!("{}---\n{}", python("hello", ""), manifest("broken", "echo oh no >&2; exit 3", "")));
     let dev = files.dev();
     dev.ok("/fn/shop/hello");
-    let died = run(&dev, &["invoke", "hello", "--path", "/?die"]);
+    let died = run(&dev, &["invoke", "hello", "--path", "/?die=1"]);
     assert!(died.out.contains("\"reason\""), "{died:?}");
     let words = died.failed(22);
     assert!(words.contains("HTTP/1.1 502 Bad Gateway") && words.contains("InstanceFailed: "), "{words}");
@@ -126,27 +128,39 @@ fn a_refusal_of_the_gateway_is_told_with_its_reason() {
     assert!(words.contains("503 Service Unavailable") && words.contains("StartFailed: "), "{words}");
 }
 
+/// A call whose first line has come; the file `go` lets it go on.
+fn begun(dev: &Dev, path: &str) -> (Child, Lines<BufReader<ChildStdout>>, String) {
+    let mut command = command(dev, &["invoke", "echo", "--path", path]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    (child, lines, first)
+}
+
 #[test]
 fn an_answer_is_printed_as_it_comes() {
     let dev = echo();
-    let mut child = command(&dev, &["invoke", "echo", "--path", "/two"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert_eq!(lines.next().unwrap().unwrap(), "first");
+    let (mut child, mut lines, first) = begun(&dev, "/two");
+    assert_eq!(first, "first");
     dev.files.write("go", "");
     assert_eq!(lines.next().unwrap().unwrap(), "second");
     assert!(lines.next().is_none() && child.wait().unwrap().success());
 }
 
 #[test]
-fn an_answer_that_is_cut_off_or_takes_too_long_is_no_success() {
+fn an_answer_that_is_cut_off_is_no_success() {
     let dev = echo();
-    let cut = run(&dev, &["invoke", "echo", "--path", "/cut"]);
-    assert_eq!(cut.out, "begun\n");
-    assert!(cut.failed(1).contains("the answer was cut off"));
+    let (child, lines, first) = begun(&dev, "/cut");
+    assert_eq!(first, "begun");
+    dev.files.write("go", "");
+    assert_eq!(lines.count(), 0);
+    let words = Ran::from(child.wait_with_output().unwrap()).failed(1);
+    assert!(words.contains("the answer was cut off"), "{words}");
+}
+
+#[test]
+fn an_answer_that_takes_longer_than_the_caller_waits_is_no_success() {
+    let dev = echo();
     let late = run(&dev, &["invoke", "echo", "--path", "/two", "--timeout", "300ms"]);
     assert!(late.failed(1).contains("no whole answer within 300ms"));
 }

@@ -87,7 +87,7 @@ fn nothing_is_written_over_and_bad_names_are_refused_with_the_rule() {
     new(&["hello", "-t", "python", "--dir", "."], directory.path()).ok();
     std::fs::write(directory.path().join("main.py"), "mine").unwrap();
     let words = new(&["hello", "-t", "python", "--dir", "."], directory.path()).failed(1);
-    assert!(words.contains("main.py is there already") && words.contains("--dir"), "{words}");
+    assert!(words.contains("already there: ") && words.contains("main.py, ") && words.contains("--dir"), "{words}");
     assert_eq!(std::fs::read_to_string(directory.path().join("main.py")).unwrap(), "mine");
     let words = new(&["Hello_World", "-t", "rust"], directory.path()).failed(1);
     assert!(words.contains("lower case letters, digits and '-'"), "{words}");
