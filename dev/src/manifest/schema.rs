@@ -165,8 +165,8 @@ fn field_schema<'a>(schema: &'a Schema, name: &str, pointer: &str) -> Field<'a> 
 }
 
 fn unknown(schema: &Schema, name: &str) -> String {
-    let near = |known: &&Box<str>| known.eq_ignore_ascii_case(name) || distance(known, name) <= 2;
-    let known = schema.properties.keys().find(near);
+    let near = |known: &str| known.eq_ignore_ascii_case(name) || distance(known, name) <= 2;
+    let known = schema.properties.keys().find(|known| near(known));
     known.map_or_else(|| "unknown field".to_owned(), |known| format!("unknown field; did you mean {known}?"))
 }
 
