@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use lambent_api::{FunctionKey, Protocol, Reason, RevisionKey, Settings};
+use lambent_api::{FunctionKey, InstanceRef, Protocol, Reason, RevisionKey, Settings};
 use lambent_fleet::{Event, Instance, Phase, probe};
 use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ pub struct RevisionView {
     pub proven: bool,
     /// Why no instance of it can start.
     pub not_startable: Option<Reason>,
+    /// Instances that are about to be stopped because a gateway has named them.
+    pub stopping: Vec<InstanceRef>,
 }
 
 /// A change that a watch has seen.
@@ -187,14 +189,7 @@ impl Applier {
         match change {
             Change::Function(view) => self.function(view),
             Change::FunctionGone(key) => self.function_gone(&key),
-            Change::Revision(view) => {
-                let key = view.key.clone();
-                let is_new = self.revisions.insert(key.clone(), view).is_none();
-                let function = self.refresh_of(&key);
-                if let Some(function) = function.filter(|_| is_new) {
-                    self.show_again(&function);
-                }
-            }
+            Change::Revision(view) => self.revision(view),
             Change::RevisionGone(key) => {
                 self.revisions.remove(&key);
                 self.refresh_of(&key);
@@ -237,6 +232,20 @@ impl Applier {
         self.refresh(&key);
         if is_new {
             self.show_again(&key);
+        }
+    }
+
+    fn revision(&mut self, mut view: RevisionView) {
+        let (key, stopping) = (view.key.clone(), std::mem::take(&mut view.stopping));
+        let is_new = self.revisions.insert(key.clone(), view).is_none();
+        let Some(function) = self.refresh_of(&key) else { return };
+        if is_new {
+            self.show_again(&function);
+        }
+        // Whoever named them may have died since, and this gateway be the one that takes over.
+        if let Some(function) = self.directory.any(&function.namespace, &function.name).filter(|_| !stopping.is_empty()) {
+            let now = Instant::now();
+            function.change(|pool| stopping.iter().for_each(|instance| pool.mark_retired(&instance.uid, now)));
         }
     }
 

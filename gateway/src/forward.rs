@@ -228,6 +228,9 @@ impl Answer {
         let Self { mut response, permit, sender, handed_over, settings } = self;
         let agreed = wish.filter(|_| upgrade::is_agreed(&response));
         let protocol = agreed.as_ref().and_then(|_| upgrade::wanted(response.headers()));
+        if let Some(timeout) = headers::keep_alive_timeout(response.headers()) {
+            permit.target().set_keep_alive(timeout);
+        }
         headers::remove_hop_by_hop(response.headers_mut());
         record.status = response.status();
         let head = response.headers_mut();

@@ -1,7 +1,7 @@
 //! Headers on their way through: what is for one hop only is taken off, what a proxy tells is
 //! added (RFC 9110 section 7.6, RFC 7239 and its predecessors X-Forwarded-*).
 
-use std::{fmt::Write as _, io::Write as _, net::IpAddr};
+use std::{fmt::Write as _, io::Write as _, net::IpAddr, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, uri::Authority};
 
@@ -31,6 +31,16 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
         headers.remove(name);
     }
+}
+
+/// How long the sender keeps an idle connection, where it says so: `Keep-Alive: timeout=5, max=100`
+/// (RFC 2068 section 19.7.1.1; in seconds).
+pub fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = list(headers, KEEP_ALIVE).find_map(|parameter| {
+        let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().parse::<u32>().ok())?
+    });
+    seconds.map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 /// The members of a list, be it one line or several (RFC 9110 section 5.3).
@@ -180,6 +190,20 @@ mod tests {
         add_forwarded(&mut headers, "10.0.0.3".parse().unwrap(), Version::HTTP_11);
         assert!(!headers.contains_key("x-secret"));
         assert_eq!(headers[&X_FORWARDED_FOR], "10.0.0.1, 10.0.0.2, 10.0.0.3");
+    }
+
+    #[test]
+    fn how_long_a_connection_is_kept_is_read_where_it_is_said() {
+        let said = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(KEEP_ALIVE, value.parse().unwrap());
+            keep_alive_timeout(&headers).map(|timeout| timeout.as_secs())
+        };
+        assert_eq!(said("timeout=5"), Some(5));
+        assert_eq!(said("max=100, Timeout = 75"), Some(75));
+        assert_eq!(said("max=100"), None);
+        assert_eq!(said("timeout=-1, timeout=soon, timeout"), None);
+        assert_eq!(keep_alive_timeout(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -148,6 +148,7 @@ fn revision_view(revision: &Revision) -> RevisionView {
         protocol: revision.spec.template.protocol,
         proven: conditions.is_some_and(|c| c.is_true(ConditionType::Ready)),
         not_startable: startable.map(|c| Reason::new(&c.reason, &c.message)),
+        stopping: revision.spec.stopping.clone(),
     }
 }
 

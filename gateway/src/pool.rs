@@ -41,6 +41,9 @@ pub struct Pool<W> {
     service_time: ServiceTime,
     stalled: Option<Reason>,
     arrived: u64,
+    /// The most requests at once at all instances since last told. The members' own peaks need not
+    /// have been at the same time: calls one after the other may go to one and then to another.
+    peak: u32,
     /// Whether slots are granted here: only by the gateway that owns the Function.
     granting: bool,
     /// Counts the times that the Function was handed over; grants from before are the heir's to count.
@@ -153,6 +156,7 @@ impl<W> Pool<W> {
             service_time: ServiceTime::default(),
             stalled: None,
             arrived: 0,
+            peak: 0,
             granting: true,
             epoch: 0,
         }
@@ -284,6 +288,11 @@ impl<W> Pool<W> {
             member.peak = member.in_flight;
             member.start = None;
         }
+        self.peak = self.in_flight();
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.members.iter().map(|m| m.in_flight).sum()
     }
 
     /// An instance answers. `others` is the most that were starting at the same time.
@@ -317,7 +326,9 @@ impl<W> Pool<W> {
         let usable = |m: &&mut Member| m.can_take(limit, now, RETIRED_FOR) && serving.includes(&m.revision);
         let order = |m: &&mut Member| (m.in_flight, !serving.is_next(&m.revision), Reverse(m.last_used));
         let member = self.members.iter_mut().filter(usable).min_by_key(order)?;
-        Some(member.take(origin, epoch, now))
+        let grant = member.take(origin, epoch, now);
+        self.peak = self.peak.max(self.in_flight());
+        Some(grant)
     }
 
     /// Why waiting would be in vain, unless an instance is ready or nothing was tried yet.
@@ -338,9 +349,13 @@ impl<W> Pool<W> {
     }
 
     /// How long the last in line will wait: everyone before it, shared by all slots that there may
-    /// be. The maximum counts, not what runs, because more will be started for them.
+    /// be. The maximum counts, not what runs, because more will be started for them; where no more
+    /// can start, those that answer.
     fn expected_wait(&self) -> Option<Duration> {
-        let slots = f64::from(self.settings.max) * f64::from(self.settings.concurrency.get());
+        let ready = || self.of_serving().filter(|m| m.usage == Use::Ready).count().max(1);
+        let stuck = self.serving.as_ref().is_some_and(|s| s.not_startable.is_some());
+        let instances = if stuck { u32::try_from(ready()).unwrap_or(u32::MAX) } else { self.settings.max };
+        let slots = f64::from(instances) * f64::from(self.settings.concurrency.get());
         let seconds = self.queue.len() as f64 * self.service_time.seconds()? / slots;
         Duration::try_from_secs_f64(seconds).ok()
     }
@@ -420,6 +435,7 @@ impl<W> Pool<W> {
             namespace.clone_into(&mut load.namespace);
             function.clone_into(&mut load.function);
             load.service_seconds = self.service_seconds(now);
+            load.peak_in_flight = load.peak_in_flight.min(self.peak);
         }
         loads
     }

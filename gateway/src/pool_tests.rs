@@ -95,6 +95,44 @@ fn a_full_queue_and_a_hopeless_wait_are_refused() {
 }
 
 #[test]
+fn where_no_more_can_start_those_that_answer_decide_how_long_the_wait_will_be() {
+    let now = Instant::now();
+    let mut slow = pool(1, 100);
+    let member = ready(&mut slow, 0, now);
+    granted(slow.admit(|| 0, Origin::Caller, false, now));
+    give_back(&mut slow, member, Duration::from_secs(8), now);
+    let full = Some(Reason::new("Unschedulable", "no node has room"));
+    slow.serve(Some(Serving { revision: "r-1".into(), next: None, wanted: 2, not_startable: full }), None);
+    granted(slow.admit(|| 0, Origin::Caller, false, now));
+    // Two would be allowed; the one that there is takes 8 s for each: the third waits for 16 s.
+    let outcomes: Vec<_> = (0..3).map(|n| slow.admit(|| n, Origin::Caller, false, now)).collect();
+    assert!(matches!(outcomes[1], Admission::Waiting(_)));
+    assert!(matches!(outcomes[2], Admission::Refused(Refusal::QueueTooSlow { .. })));
+}
+
+#[test]
+fn calls_one_after_the_other_need_one_instance_whichever_they_go_to() {
+    let now = Instant::now();
+    let mut pool = pool(1, 10);
+    let members = [ready(&mut pool, 0, now), ready(&mut pool, 1, now)];
+    pool.start_peaks_anew();
+    for (n, member) in members.into_iter().enumerate() {
+        let other = pool.find_mut(&(1 - n).to_string()).unwrap();
+        other.usage = Use::Starting;
+        assert_eq!(granted(pool.admit(|| 0, Origin::Caller, false, now)), member);
+        pool.find_mut(&(1 - n).to_string()).unwrap().usage = Use::Ready;
+        give_back(&mut pool, member, Duration::ZERO, now);
+    }
+    assert_eq!(pool.loads("shop", "hello", now)[0].peak_in_flight, 1);
+    for _ in 0..2 {
+        granted(pool.admit(|| 0, Origin::Caller, false, now));
+    }
+    assert_eq!(pool.loads("shop", "hello", now)[0].peak_in_flight, 2);
+    pool.start_peaks_anew();
+    assert_eq!(pool.loads("shop", "hello", now)[0].peak_in_flight, 2, "they still run");
+}
+
+#[test]
 fn what_can_not_start_is_said_unless_an_instance_is_ready() {
     let now = Instant::now();
     let mut pool = pool(1, 10);

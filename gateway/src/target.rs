@@ -5,7 +5,10 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -29,9 +32,12 @@ use tokio::{
 
 use crate::{body::RequestBody, lane::Lane};
 
-/// Node's HTTP server closes an idle connection after 5 s, which is the shortest of the common
-/// ones; closing first avoids sending into a closing connection. Opening another takes 0.1 ms.
+/// How long a connection stays idle before it is closed, unless the function says how long it keeps
+/// one. Node's HTTP server closes after 5 s, which is the shortest of the common ones; closing first
+/// avoids sending into a closing connection. Opening another takes 0.1 ms.
 const IDLE_FOR: Duration = Duration::from_secs(4);
+/// Functions that keep connections for longer need no more of it.
+const MAX_IDLE_FOR: Duration = Duration::from_secs(60);
 /// An instance that has answered before accepts at once; a lost SYN is sent again after 1 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// More are closed: no instance is meant to serve more at once.
@@ -47,6 +53,8 @@ pub struct Target {
     protocol: OnceLock<Protocol>,
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Option<http2::SendRequest<RequestBody>>>,
+    /// Milliseconds for which a connection stays idle, and one; zero before the function has said.
+    idle_for: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -201,6 +209,20 @@ impl Target {
         Ok(Connection { sender, reused: false })
     }
 
+    /// The function closes connections that have been idle for so long: they are closed before, at four
+    /// fifths of it.
+    pub fn set_keep_alive(&self, timeout: Duration) {
+        let ours = (timeout.min(MAX_IDLE_FOR) * 4 / 5).as_millis();
+        self.idle_for.store(u32::try_from(ours).unwrap_or(u32::MAX).saturating_add(1), Ordering::Relaxed);
+    }
+
+    fn idle_for(&self) -> Duration {
+        match self.idle_for.load(Ordering::Relaxed) {
+            0 => IDLE_FOR,
+            more => Duration::from_millis((more - 1).into()),
+        }
+    }
+
     /// Keeps the connection that proved that the instance answers, for the first request.
     pub async fn adopt(&self, stream: TcpStream) {
         if let Ok(Ok(Sender::Http1(mut lane))) = timeout(CONNECT_TIMEOUT, self.open(stream)).await
@@ -248,7 +270,8 @@ impl Target {
 
     /// Closes connections that have been idle for too long, or that the instance has closed.
     pub fn prune(&self, now: Instant) {
-        self.idle.lock().retain_mut(|idle| now.duration_since(idle.since) < IDLE_FOR && idle.lane.is_free());
+        let idle_for = self.idle_for();
+        self.idle.lock().retain_mut(|idle| now.duration_since(idle.since) < idle_for && idle.lane.is_free());
     }
 
     /// Closes all idle connections: the process behind them is another one now.
@@ -259,9 +282,10 @@ impl Target {
 
     /// The one used last, so that the others age and are closed.
     fn take_idle(&self) -> Option<Box<Lane>> {
+        let idle_for = self.idle_for();
         let mut idle = self.idle.lock();
         while let Some(Idle { mut lane, since }) = idle.pop() {
-            if since.elapsed() < IDLE_FOR && lane.is_free() {
+            if since.elapsed() < idle_for && lane.is_free() {
                 return Some(lane);
             }
         }

@@ -54,7 +54,9 @@ impl<W> Pool<W> {
             }
             self.members.len() - 1
         });
-        self.members[at].take(origin, epoch, now)
+        let grant = self.members[at].take(origin, epoch, now);
+        self.peak = self.peak.max(self.in_flight());
+        grant
     }
 
     /// Another gateway has named the instance for stopping.

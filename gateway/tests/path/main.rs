@@ -300,6 +300,50 @@ async fn a_stopping_instance_gets_nothing_new_and_says_when_it_is_drained() {
 }
 
 #[tokio::test]
+async fn an_instance_that_another_gateway_has_named_for_stopping_gets_nothing() {
+    let mut gateway = Gateway::start(json!({})).await;
+    gateway.apply_revision(2, None);
+    let named = gateway.add(|_| async { Response::new(text("named")) }).await;
+    assert_eq!(gateway.get("/fn/shop/hello").await.body, "named");
+    gateway.name_for_stopping(&named, 1);
+    let waiting = tokio::spawn(call(gateway.address, get("/fn/shop/hello")));
+    until("it waits", || gateway.queued() == 1).await;
+    gateway.add(hello).await;
+    assert_eq!(waiting.await.unwrap().unwrap().body, "hello");
+}
+
+#[tokio::test]
+async fn a_connection_is_not_used_again_when_the_function_would_have_closed_it() {
+    let mut gateway = Gateway::start(json!({})).await;
+    gateway.apply_revision(1, None);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    gateway.add_at(listener.local_addr().unwrap());
+    let answers = [("X-None: 0", "one"), ("Keep-Alive: timeout=0", "two"), ("X-None: 0", "three")];
+    let served = tokio::spawn(async move {
+        let mut connections = 0;
+        let mut answers = answers.into_iter().peekable();
+        while answers.peek().is_some() {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            connections += 1;
+            let mut buffer = [0; 4096];
+            while let Ok(1..) = stream.read(&mut buffer).await {
+                let (header, body) = answers.next().unwrap();
+                let answer = format!("HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                if answers.peek().is_none() {
+                    break;
+                }
+            }
+        }
+        connections
+    });
+    for body in ["one", "two", "three"] {
+        assert_eq!(gateway.get("/fn/shop/hello").await.body, body);
+    }
+    assert_eq!(served.await.unwrap(), 2, "the third one had a new connection");
+}
+
+#[tokio::test]
 async fn a_deleted_function_ends_what_runs_and_is_not_found() {
     let mut gateway = Gateway::start(json!({})).await;
     gateway.apply_revision(1, None);

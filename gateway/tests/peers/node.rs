@@ -227,6 +227,7 @@ impl World {
             proven: true,
             protocol: Protocol::Http1,
             not_startable,
+            stopping: Vec::new(),
         }))
         .await;
     }

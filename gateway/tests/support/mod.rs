@@ -112,7 +112,23 @@ impl Gateway {
 
     pub fn apply_revision(&mut self, wanted: u32, not_startable: Option<Reason>) {
         let (key, protocol) = (RevisionKey::new("shop", "hello-1"), self.protocol);
-        self.applier.apply(Change::Revision(RevisionView { key, wanted, proven: true, protocol, not_startable }));
+        let stopping = Vec::new();
+        self.applier.apply(Change::Revision(RevisionView {
+            key,
+            wanted,
+            proven: true,
+            protocol,
+            not_startable,
+            stopping,
+        }));
+    }
+
+    /// As when another gateway has named an instance, and has died.
+    pub fn name_for_stopping(&mut self, instance: &Instance, wanted: u32) {
+        let (key, protocol) = (RevisionKey::new("shop", "hello-1"), self.protocol);
+        let stopping = vec![instance.id.clone()];
+        let view = RevisionView { key, wanted, proven: true, protocol, not_startable: None, stopping };
+        self.applier.apply(Change::Revision(view));
     }
 
     /// An instance that answers with `handler`.
