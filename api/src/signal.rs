@@ -66,12 +66,15 @@ pub struct Start {
     pub others: u32,
 }
 
-/// An instance that no request is to use any more.
+/// An instance that no new request uses any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
     /// Nobody is stopping it, but it does not end a request that was given up: replace it.
     #[serde(default)]
     pub stuck: bool,
+    /// Other requests still run there, and may come to their end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_use: bool,
     /// Namespace of the instance.
     pub namespace: String,
     /// Which instance.

@@ -68,6 +68,8 @@ fn judge<F>(context: &Context<F>, news: &Drained) -> Verdict {
     let index = context.instances.lock();
     match index.get(&FunctionKey::new(&news.namespace, function), &news.instance.name) {
         Some(instance) if instance.id != news.instance => Verdict::Ignore,
+        // Said again until it is gone; it has been told already.
+        Some(instance) if news.in_use && instance.phase == Phase::Stopping => Verdict::Ignore,
         Some(instance) if news.stuck || instance.phase == Phase::Stopping => Verdict::End,
         Some(_) => Verdict::Wait,
         None => Verdict::Ignore,
@@ -75,8 +77,12 @@ fn judge<F>(context: &Context<F>, news: &Drained) -> Verdict {
 }
 
 async fn end<F: Fleet>(context: &Context<F>, news: &Drained) {
-    let Drained { stuck, namespace, instance } = news;
-    let how = if *stuck { Stop::Idle } else { Stop::Drained };
+    let Drained { stuck, in_use, namespace, instance } = news;
+    let how = match (stuck, in_use) {
+        (true, true) => Stop::Gracefully,
+        (true, false) => Stop::Idle,
+        (false, _) => Stop::Drained,
+    };
     if let Err(error) = context.fleet.stop(namespace, instance, how).await {
         // It ends anyway, only later.
         tracing::warn!(namespace, instance = instance.name, %error, "drained instance not ended early");

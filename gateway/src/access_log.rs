@@ -6,7 +6,7 @@ use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use tracing::info;
 
-use crate::{function::Function, pool::Grant};
+use crate::{forward::InProgress, function::Function, pool::Grant};
 
 /// What is remembered of a request until its end.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Record {
     pub waited: f64,
     /// Whether its instance was started after it arrived.
     pub cold: bool,
+    /// Dropped when nothing is left of the request.
+    pub in_progress: InProgress,
     method: Method,
     revision: Option<Arc<str>>,
     reason: Option<&'static str>,
@@ -33,7 +35,7 @@ pub struct Record {
 
 impl Record {
     /// A request that has just arrived.
-    pub fn new(id: HeaderValue, method: Method, arrived: Instant) -> Self {
+    pub fn new(id: HeaderValue, method: Method, arrived: Instant, in_progress: InProgress) -> Self {
         Self {
             id,
             arrived,
@@ -42,6 +44,7 @@ impl Record {
             sent: 0,
             waited: 0.0,
             cold: false,
+            in_progress,
             method,
             revision: None,
             reason: None,

@@ -74,29 +74,17 @@ impl Function {
                 }
             }
         };
-        let Some(mut receiver) = receiver else { return Err(Turned::Down(Refusal::NoRevision)) };
-        let _place = Place { function: self, ticket };
+        let Some(receiver) = receiver else { return Err(Turned::Down(Refusal::NoRevision)) };
+        let mut place = Place { function: self, ticket, granted: receiver };
         let _counted = (origin == Origin::Caller).then(|| Counted::queued(self));
         self.tell();
         self.raise_if_needed();
         let limit = self.settings().queue_timeout;
-        match timeout_at(arrived + limit, &mut receiver).await {
+        match timeout_at(arrived + limit, &mut place.granted).await {
             Ok(Ok(outcome)) => outcome.map(|grant| Permit::new(self.clone(), grant, None)),
             // Never: the sender stays in the line until it is used or this request leaves.
             Ok(Err(_)) => Err(Turned::Away),
-            Err(_) => self.last_chance(receiver, limit),
-        }
-    }
-
-    /// A grant may have been sent in the moment in which the time ran out.
-    fn last_chance(
-        self: &Arc<Self>,
-        mut receiver: oneshot::Receiver<Result<Grant, Turned>>,
-        waited: Duration,
-    ) -> Result<Permit, Turned> {
-        match receiver.try_recv() {
-            Ok(outcome) => outcome.map(|grant| Permit::new(self.clone(), grant, None)),
-            Err(_) => Err(Turned::Down(self.state().pool.waited_in_vain(waited))),
+            Err(_) => Err(Turned::Down(self.state().pool.waited_in_vain(limit))),
         }
     }
 
@@ -133,15 +121,20 @@ impl Function {
     }
 }
 
-/// A place in the line; left when dropped.
+/// A place in the line; left when dropped. A slot that was granted in the very moment goes to the next.
 struct Place<'a> {
-    function: &'a Function,
+    function: &'a Arc<Function>,
     ticket: Ticket,
+    granted: oneshot::Receiver<Result<Grant, Turned>>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.function.state().pool.cancel(self.ticket);
+        self.granted.close();
+        if let Ok(Ok(grant)) = self.granted.try_recv() {
+            self.function.change(|pool| pool.release_unused(&grant));
+        }
     }
 }
 
@@ -158,5 +151,26 @@ impl<'a> Counted<'a> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.metrics.queued().dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::function::tests::{function, ready};
+
+    #[tokio::test]
+    async fn a_slot_that_comes_in_the_moment_in_which_its_caller_leaves_goes_to_the_next() {
+        let (function, _news) = function();
+        ready(&function, "uid-1");
+        let acquire = || function.acquire_here(Instant::now(), Origin::Caller, false);
+        let first = acquire().now_or_never().expect("it is free").expect("a permit");
+        let mut leaves = Box::pin(acquire());
+        assert!((&mut leaves).now_or_never().is_none(), "it waits");
+        drop(first);
+        drop(leaves);
+        assert!(acquire().now_or_never().is_some_and(|permit| permit.is_ok()), "the slot is free");
     }
 }

@@ -16,8 +16,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{access_log::Record, permit::Permit, target::Sender};
 
@@ -27,6 +29,10 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// How long an instance may go on sending to a caller who has left, before its connection is
 /// closed, which is what tells it.
 const GOES_ON_SENDING: Duration = Duration::from_secs(1);
+
+/// An answer that nobody reads is let go of so long after its deadline: one that is read is cut at it.
+const UNREAD: Duration = Duration::from_millis(500);
+const TOO_LATE: &str = "the function ran for longer than its timeout";
 
 /// A request's body, counted: over its limit it ends in an error, and `exceeded` says why.
 #[derive(Debug)]
@@ -103,17 +109,15 @@ impl Held {
 pin_project! {
     /// A function's answer on its way to the caller. Cut at its deadline.
     pub struct AnswerBody {
-        inner: Option<Incoming>,
-        held: Option<Held>,
+        rest: Option<Rest>,
         #[pin]
         deadline: Sleep,
     }
 
     impl PinnedDrop for AnswerBody {
         fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if let (Some(inner), Some(held)) = (this.inner.take(), this.held.take()) {
-                abandon(inner, held);
+            if let Some(rest) = this.project().rest.take() {
+                rest.abandon();
             }
         }
     }
@@ -123,15 +127,12 @@ impl AnswerBody {
     /// The body of an answer.
     pub fn new(inner: Incoming, held: Held) -> Self {
         let deadline = tokio::time::sleep_until(held.deadline);
-        let mut body = Self { inner: Some(inner), held: Some(held), deadline };
         // An answer without a body is never polled.
-        if body.is_end_stream() {
-            body.inner = None;
-            if let Some(held) = body.held.take() {
-                held.finish();
-            }
+        if inner.is_end_stream() {
+            held.finish();
+            return Self { rest: None, deadline };
         }
-        body
+        Self { rest: Some(Rest::Mine(Part { inner, held })), deadline }
     }
 }
 
@@ -141,60 +142,127 @@ impl Body for AnswerBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.project();
-        let (Some(inner), Some(held)) = (this.inner.as_mut(), this.held.as_mut()) else { return Poll::Ready(None) };
-        match held.sender.poll_frame(inner, cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+        let Some(rest) = this.rest.as_mut() else { return Poll::Ready(None) };
+        let polled = rest.with(|Part { inner, held }| {
+            let polled = held.sender.poll_frame(inner, cx);
+            if let Poll::Ready(Some(Ok(frame))) = &polled {
                 held.record.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
-                // After trailers, or the last byte of a known length, a body is not polled again.
-                if frame.is_trailers() || inner.is_end_stream() {
-                    *this.inner = None;
-                    if let Some(held) = this.held.take() {
-                        held.finish();
-                    }
+            }
+            // After trailers, or the last byte of a known length, a body is not polled again.
+            let last = |frame: &Frame<Bytes>| frame.is_trailers() || inner.is_end_stream();
+            (matches!(&polled, Poll::Ready(Some(Ok(frame))) if last(frame)), polled)
+        });
+        let Some((last, polled)) = polled else {
+            *this.rest = None;
+            return Poll::Ready(Some(Err(TOO_LATE.into())));
+        };
+        match polled {
+            Poll::Ready(Some(Ok(frame))) if last => {
+                this.rest.take().and_then(Rest::take).into_iter().for_each(|part| part.held.finish());
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if matches!(rest, Rest::Mine(_)) {
+                    *this.rest = this.rest.take().map(Rest::watched);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
-                *this.inner = None;
-                if let Some(held) = this.held.take() {
-                    held.finish();
-                }
+                this.rest.take().and_then(Rest::take).into_iter().for_each(|part| part.held.finish());
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                *this.inner = None;
-                if let Some(mut held) = this.held.take() {
-                    held.record.cut("InstanceFailed");
-                }
+                this.rest.take().and_then(Rest::take).into_iter().for_each(|mut p| p.held.record.cut("InstanceFailed"));
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Pending => {
                 ready!(this.deadline.poll(cx));
-                held.record.cut("FunctionTimeout");
-                Poll::Ready(Some(Err("the function ran for longer than its timeout".into())))
+                rest.with(|part| part.held.record.cut("FunctionTimeout"));
+                Poll::Ready(Some(Err(TOO_LATE.into())))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+        self.rest.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        self.rest.as_ref().and_then(|rest| rest.look(|part| part.inner.size_hint())).unwrap_or_default()
     }
 }
 
-/// The caller has left or the time is over. The slot stays taken until the instance has stopped
-/// sending, or has been told by a closed connection.
-fn abandon(inner: Incoming, mut held: Held) {
-    held.record.end();
-    let until = Instant::now() + GOES_ON_SENDING;
-    tokio::spawn(async move {
-        if let Ok(true) = timeout_at(until, held.sender.drain(inner)).await {
-            held.permit.target().keep(held.sender, held.deadline);
+/// What is left of an answer.
+struct Part {
+    inner: Incoming,
+    held: Held,
+}
+
+/// Whose it is to let go of it. An answer in one piece, as most are, belongs to its body. One that goes
+/// on is watched as well: while its caller does not read, nobody polls a body.
+#[expect(clippy::large_enum_variant, reason = "whatever it is, it is in a box already")]
+enum Rest {
+    Mine(Part),
+    Watched { part: Arc<Mutex<Option<Part>>>, _watch: AbortOnDropHandle<()> },
+}
+
+impl Rest {
+    /// None if it was let go of at its deadline.
+    fn with<T>(&mut self, change: impl FnOnce(&mut Part) -> T) -> Option<T> {
+        match self {
+            Self::Mine(part) => Some(change(part)),
+            Self::Watched { part, .. } => part.lock().as_mut().map(change),
         }
-    });
+    }
+
+    fn look<T>(&self, at: impl FnOnce(&Part) -> T) -> Option<T> {
+        match self {
+            Self::Mine(part) => Some(at(part)),
+            Self::Watched { part, .. } => part.lock().as_ref().map(at),
+        }
+    }
+
+    fn take(self) -> Option<Part> {
+        match self {
+            Self::Mine(part) => Some(part),
+            Self::Watched { part, .. } => part.lock().take(),
+        }
+    }
+
+    fn watched(self) -> Self {
+        let Self::Mine(part) = self else { return self };
+        let until = part.held.deadline + UNREAD;
+        let part = Arc::new(Mutex::new(Some(part)));
+        let watched = part.clone();
+        // Ends with the answer, or a moment after its deadline.
+        let watch = tokio::spawn(async move {
+            sleep_until(until).await;
+            let part = watched.lock().take();
+            if let Some(mut part) = part {
+                part.held.record.cut("FunctionTimeout");
+            }
+        });
+        Self::Watched { part, _watch: AbortOnDropHandle::new(watch) }
+    }
+
+    /// The caller has left or the time is over. The slot stays taken until the instance has stopped
+    /// sending, or has been told by a closed connection.
+    fn abandon(self) {
+        let Some(Part { inner, held }) = self.take() else { return };
+        let Held { permit, sender, mut record, deadline } = held;
+        record.end();
+        tokio::spawn(async move {
+            leave(inner, sender, &permit, deadline).await;
+            drop((permit, record));
+        });
+    }
+}
+
+/// Lets an instance end its answer for nobody, for a moment; then its connection is closed.
+pub async fn leave(answer: Incoming, mut sender: Sender, permit: &Permit, deadline: Instant) {
+    if let Ok(true) = timeout(GOES_ON_SENDING, sender.drain(answer)).await {
+        permit.target().keep(sender, deadline);
+    }
 }
 
 /// What the gateway sends: its own words or a function's answer.

@@ -243,7 +243,8 @@ impl Applier {
             self.show_again(&function);
         }
         // Whoever named them may have died since, and this gateway be the one that takes over.
-        if let Some(function) = self.directory.any(&function.namespace, &function.name).filter(|_| !stopping.is_empty()) {
+        if let Some(function) = self.directory.any(&function.namespace, &function.name).filter(|_| !stopping.is_empty())
+        {
             let now = Instant::now();
             function.change(|pool| stopping.iter().for_each(|instance| pool.mark_retired(&instance.uid, now)));
         }
@@ -297,7 +298,12 @@ impl Applier {
         let round = self.round;
         self.instances_of.entry(instance.function_key()).or_default().insert(uid.clone());
         match self.instances.get_mut(&uid) {
-            Some(known) => (known.instance, known.round) = (instance, round),
+            Some(known) => {
+                if known.instance.address.is_some_and(|before| instance.address != Some(before)) {
+                    known.connecting.take().iter().for_each(AbortHandle::abort);
+                }
+                (known.instance, known.round) = (instance, round);
+            }
             None => drop(self.instances.insert(uid.clone(), Known { instance, round, connecting: None, others })),
         }
         self.show(&uid);
@@ -393,11 +399,11 @@ fn observe(function: &Arc<Function>, instance: &Instance, starting: &AtomicU32) 
             member.usage = Use::Starting;
             starting.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(address) = instance.address {
-            member.target.set_address(address);
+        let moved = instance.address.is_some_and(|address| {
             member.started.addressed.get_or_insert(now);
-        }
-        if instance.restarts > member.restarts {
+            member.target.set_address(address)
+        });
+        if moved || instance.restarts > member.restarts {
             member.restarts = instance.restarts;
             member.target.clear();
             member.usage = if member.usage == Use::Stopping { Use::Stopping } else { Use::Starting };
@@ -411,7 +417,7 @@ fn observe(function: &Arc<Function>, instance: &Instance, starting: &AtomicU32) 
         (member.usage == Use::Starting && instance.connectable().is_some(), drained.then(|| instance.id.clone()))
     });
     if let Some(id) = drained {
-        function.drained(id);
+        function.has_drained(id);
     }
     function.tell();
     connect

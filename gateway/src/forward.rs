@@ -8,16 +8,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, Version, header, uri::PathAndQuery};
+use http::{
+    HeaderValue, Request, Response, Uri, Version, header,
+    uri::{Authority, PathAndQuery},
+};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use lambent_api::Settings;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::{
     access_log::Record,
-    body::{AnswerBody, Held, RequestBody, ResponseBody},
+    body::{self, AnswerBody, Held, RequestBody, ResponseBody},
     directory::Directory,
     function::Function,
     headers,
@@ -31,6 +35,9 @@ use crate::{
 /// After a timeout or a cancel an instance may take this long to end the request that it still
 /// has; then it is no longer used.
 const ENDS_WITHIN: Duration = Duration::from_secs(5);
+/// Connections that were closed before anything of a request was sent, until the function is taken to
+/// close all of them.
+const MAX_UNSENT: u32 = 10;
 
 /// What the request path needs.
 #[derive(Debug)]
@@ -53,15 +60,32 @@ struct Answer {
 /// What became of sending a request.
 enum Sent {
     Answered(Box<Answer>),
-    /// No byte of it was sent, or it may be sent again (RFC 9110 section 9.2.2).
+    /// No byte of it was sent, or it may be sent again.
     Again(Box<Request<RequestBody>>),
 }
 
+/// How often a request was sent before. One that may have ended a process is not to end them all: what
+/// an instance may have begun is repeated once, where that is allowed at all (RFC 9110 section 9.2.2).
+#[derive(Default)]
+struct Attempts {
+    repeated: bool,
+    unsent: u32,
+}
+
+/// A request that is under way, and what must not end before it does.
+pub type InProgress = TaskTrackerToken;
+
 impl Forwarder {
-    /// Answers one request. Dropping the future is the caller's going away.
-    pub async fn serve(&self, mut request: Request<Incoming>, peer: IpAddr) -> Response<ResponseBody> {
+    /// Answers one request. Dropping the future is the caller's going away; `in_progress` is dropped
+    /// when nothing is left of it, also at the instance.
+    pub async fn serve(
+        &self,
+        mut request: Request<Incoming>,
+        peer: IpAddr,
+        in_progress: InProgress,
+    ) -> Response<ResponseBody> {
         let id = headers::request_id(request.headers());
-        let mut record = Record::new(id, request.method().clone(), Instant::now());
+        let mut record = Record::new(id, request.method().clone(), Instant::now(), in_progress);
         let wish = Wish::of(&mut request);
         let grpc = headers::is_grpc(request.headers());
         match self.answer(request, peer, wish.as_ref(), &mut record).await {
@@ -86,7 +110,7 @@ impl Forwarder {
         }
         let (mut request, exceeded) = outbound(request, uri, peer, &record.id, settings.max_body);
         wish.inspect(|wish| wish.ask(&mut request));
-        let mut again = false;
+        let (mut again, mut attempts) = (false, Attempts::default());
         loop {
             // Ends with a permit or at queue.timeout.
             let permit = function.acquire(record.arrived, again).await?;
@@ -98,7 +122,7 @@ impl Forwarder {
             };
             record.granted(&permit.grant, Instant::now());
             // Ends with the head of the answer or at timeout.
-            match send(permit, connection, request, settings.clone()).await {
+            match send(permit, connection, request, settings.clone(), record, &mut attempts).await {
                 Ok(Sent::Answered(answer)) => return Ok(*answer),
                 Ok(Sent::Again(same)) => request = *same,
                 Err(_) if exceeded.load(Ordering::Acquire) => return Err(too_large),
@@ -108,7 +132,9 @@ impl Forwarder {
     }
 
     fn route(&self, request: &Request<Incoming>) -> Result<(Arc<Function>, Uri), Refusal> {
-        let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).or(request.uri().host());
+        // A target with an authority is what counts then (RFC 9112 section 3.2.2).
+        let host = || request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+        let host = request.uri().authority().map(Authority::as_str).or_else(host);
         // Host names know no case, names of Functions are lower case.
         let host = host.map(|host| match host.bytes().any(|b| b.is_ascii_uppercase()) {
             true => Cow::Owned(host.to_ascii_lowercase()),
@@ -133,9 +159,10 @@ fn outbound(
     max_body: u64,
 ) -> (Request<RequestBody>, Arc<std::sync::atomic::AtomicBool>) {
     let (mut head, body) = request.into_parts();
-    if let Some(authority) = head.uri.authority().filter(|_| head.version == Version::HTTP_2) {
-        headers::from_http2(&mut head.headers, authority);
+    if let Some(authority) = head.uri.authority() {
+        headers::from_authority(&mut head.headers, authority);
     }
+    headers::join_cookies(&mut head.headers);
     head.uri = uri;
     let received_by = head.version;
     head.version = Version::HTTP_11;
@@ -156,32 +183,51 @@ async fn send(
     connection: Connection,
     mut request: Request<RequestBody>,
     settings: Arc<Settings>,
+    record: &Record,
+    attempts: &mut Attempts,
 ) -> Result<Sent, Refusal> {
     let handed_over = Instant::now();
     // A gRPC stream may say nothing for long, also at its beginning; its caller has a deadline.
     let grpc = headers::is_grpc(request.headers());
     let limit = if grpc { settings.stream_timeout } else { settings.timeout };
     let deadline = handed_over + limit;
-    let spare = (connection.reused && may_repeat(&request)).then(|| without_body(&request));
-    if connection.sender.is_http2() {
+    let http2 = connection.sender.is_http2();
+    // HTTP/2 says itself what was not begun.
+    let spare = connection.reused && !http2 && !attempts.repeated && may_repeat(&request);
+    let spare = spare.then(|| without_body(&request));
+    if http2 {
         headers::to_http2(&mut request);
     }
     let exchange = connection.sender.send(request);
-    let mut running = Running { parts: Some((permit, exchange)), until: deadline + ENDS_WITHIN };
+    let leaves_at_most = settings.timeout;
+    let in_progress = record.in_progress.clone();
+    let mut running = Running { parts: Some((permit, exchange, in_progress)), deadline, leaves_at_most };
     let outcome = match &mut running.parts {
-        Some((_, exchange)) => timeout_at(deadline, exchange).await,
+        Some((_, exchange, _)) => timeout_at(deadline, exchange).await,
         None => return Err(Refusal::InstanceFailed("no exchange".into())),
     };
     let Ok(outcome) = outcome else { return Err(Refusal::FunctionTimeout(limit)) };
-    let Some((permit, Exchange { sender, .. })) = running.parts.take() else {
+    let Some((permit, Exchange { sender, .. }, _)) = running.parts.take() else {
         return Err(Refusal::InstanceFailed("no exchange".into()));
     };
     match outcome {
         Ok(response) => Ok(Sent::Answered(Box::new(Answer { response, permit, sender, handed_over, settings }))),
-        Err(mut error) => match error.take_message().or(spare) {
+        Err(mut error) => match attempts.next(error.take_message(), spare) {
             Some(request) => Ok(Sent::Again(Box::new(request))),
             None => Err(Refusal::InstanceFailed(error.into_error().to_string())),
         },
+    }
+}
+
+impl Attempts {
+    /// The request to be sent again, if it may be: one of which nothing was sent, else its copy.
+    fn next<R>(&mut self, unsent: Option<R>, spare: Option<R>) -> Option<R> {
+        if unsent.is_some() {
+            self.unsent += 1;
+            return unsent.filter(|_| self.unsent < MAX_UNSENT);
+        }
+        self.repeated |= spare.is_some();
+        spare
     }
 }
 
@@ -199,26 +245,31 @@ fn without_body(request: &Request<RequestBody>) -> Request<RequestBody> {
 }
 
 /// A request that an instance has. Dropped early, by a timeout or because the caller has left, it
-/// keeps its slot until the instance has answered.
+/// keeps its slot until the instance has answered. HTTP/2 cancels the request of a caller who leaves by
+/// name, and the others on its connection go on: then there is nothing to wait for.
 struct Running {
-    parts: Option<(Permit, Exchange)>,
-    until: Instant,
+    parts: Option<(Permit, Exchange, InProgress)>,
+    deadline: Instant,
+    /// How long it may run on for nobody, however long its caller would have waited.
+    leaves_at_most: Duration,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some((permit, mut exchange)) = self.parts.take() else { return };
-        let until = self.until;
+        let Some((permit, mut exchange, in_progress)) = self.parts.take() else { return };
+        let now = Instant::now();
+        if exchange.sender.is_http2() && now < self.deadline {
+            return;
+        }
+        let until = self.deadline.min(now + self.leaves_at_most) + ENDS_WITHIN;
         // Ends with the answer, or when the instance has had its time and a grace.
         tokio::spawn(async move {
-            let answer = async {
-                if let Ok(response) = (&mut exchange).await {
-                    exchange.sender.drain(response.into_body()).await;
-                }
-            };
-            if timeout_at(until, answer).await.is_err() {
-                permit.instance_is_stuck();
+            match timeout_at(until, &mut exchange).await {
+                Ok(Ok(answer)) => body::leave(answer.into_body(), exchange.sender, &permit, until).await,
+                Ok(Err(_)) => {}
+                Err(_) => permit.instance_is_stuck(),
             }
+            drop((permit, in_progress));
         });
     }
 }

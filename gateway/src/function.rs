@@ -21,7 +21,7 @@ use crate::{
     metrics::FunctionMetrics,
     owner::{Heir, Owner},
     peers::message::Message,
-    pool::{Grant, MemberId, Pool, Serving},
+    pool::{Drained, Grant, MemberId, Pool, Serving},
     refusal::Refusal,
 };
 
@@ -90,10 +90,6 @@ impl Function {
         self.state.lock()
     }
 
-    pub(crate) fn hub(&self) -> &Arc<Hub> {
-        &self.hub
-    }
-
     /// Whether it can be called.
     pub fn is_callable(&self) -> bool {
         self.callable.load(Ordering::Acquire)
@@ -112,7 +108,7 @@ impl Function {
             state.pool.members().iter().for_each(|m| m.target.prune(now));
             if state.owner.is_me() { state.pool.drained() } else { Vec::new() }
         });
-        drained.into_iter().for_each(|instance| self.drained(instance));
+        drained.into_iter().for_each(|drained| self.drained(drained));
     }
 
     /// Stops using all but `keep` instances of a Revision; none if that is another gateway's to say.
@@ -171,8 +167,8 @@ impl Function {
             let drained = pool.release(grant, now.duration_since(since), now);
             drained.filter(|_| owner.is_me())
         });
-        if let Some(instance) = drained {
-            self.drained(instance);
+        if let Some(drained) = drained {
+            self.drained(drained);
         }
     }
 
@@ -184,14 +180,22 @@ impl Function {
         }
     }
 
-    /// An instance does not end a request. Which one, if that is news.
-    pub(crate) fn instance_is_stuck(&self, member: MemberId) -> Option<InstanceRef> {
-        self.state.lock().pool.stuck(member)
+    /// An instance does not end a request. The next look at it tells those who can replace it.
+    pub(crate) fn instance_is_stuck(&self, member: MemberId) {
+        self.state.lock().pool.stuck(member);
     }
 
-    /// A stopping instance has no request any more.
-    pub fn drained(&self, instance: InstanceRef) {
-        self.hub.drained(signal::Drained { stuck: false, namespace: self.key.namespace.clone(), instance });
+    /// An instance that gets no new request may be ended.
+    fn drained(&self, Drained { instance, stuck, in_use }: Drained) {
+        let namespace = self.key.namespace.clone();
+        self.hub.drained(signal::Drained { stuck, in_use, namespace, instance });
+    }
+
+    /// A stopping instance has no request, as far as the gateway knows that grants its slots.
+    pub(crate) fn has_drained(&self, instance: InstanceRef) {
+        if self.state.lock().owner.is_me() {
+            self.drained(Drained { instance, stuck: false, in_use: false });
+        }
     }
 
     /// Its loads now, by Revision, without taking them from those who listen already.
@@ -259,4 +263,60 @@ fn hand_out(pool: &mut Pool<Waiter>) -> Vec<(Waiter, Refusal)> {
     }
     let hopeless = pool.take_hopeless();
     hopeless.map_or_else(Vec::new, |(refusal, waiters)| waiters.into_iter().map(|w| (w, refusal.clone())).collect())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use futures::future::BoxFuture;
+    use lambent_api::FunctionSpec;
+    use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+    use super::*;
+    use crate::{
+        hub::{News, Raise},
+        metrics::Metrics,
+    };
+
+    struct NoRaise;
+
+    impl Raise for NoRaise {
+        fn raise<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    /// One of concurrency 1 whose Revision is `hello-1`, and its news.
+    pub(crate) fn function() -> (Arc<Function>, UnboundedReceiver<News>) {
+        let (news, receiver) = mpsc::unbounded_channel();
+        let spec: FunctionSpec = serde_json::from_value(serde_json::json!({"image": "a", "concurrency": 1})).unwrap();
+        let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap()).of("shop", "hello");
+        let hub = Arc::new(Hub::new(news, Box::new(NoRaise)));
+        let settings = Arc::new(Settings::try_from(&spec).unwrap());
+        let function = Arc::new(Function::new(FunctionKey::new("shop", "hello"), settings, metrics, hub));
+        function.serve(Some(Serving { revision: "hello-1".into(), next: None, wanted: 1, not_startable: None }), None);
+        (function, receiver)
+    }
+
+    pub(crate) fn ready(function: &Arc<Function>, uid: &str) -> InstanceRef {
+        let instance = InstanceRef { name: format!("hello-1-{uid}"), uid: uid.to_owned() };
+        function.change(|pool| {
+            pool.add(Arc::new(instance.clone()), "hello-1".into(), Instant::now());
+            pool.answered(uid, 0, Instant::now());
+        });
+        instance
+    }
+
+    #[tokio::test]
+    async fn only_the_gateway_that_grants_the_slots_says_that_an_instance_has_no_request() {
+        let (function, mut news) = function();
+        let instance = ready(&function, "uid-1");
+        let mut said =
+            || std::iter::from_fn(|| news.try_recv().ok()).filter(|news| matches!(news, News::Drained(_))).count();
+        function.state().owner = Owner::Nobody;
+        function.has_drained(instance.clone());
+        assert_eq!(said(), 0, "another one may have requests there");
+        function.state().owner = Owner::Me;
+        function.has_drained(instance);
+        assert_eq!(said(), 1);
+    }
 }

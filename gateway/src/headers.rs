@@ -64,11 +64,18 @@ pub fn take_trailers(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
 }
 
-/// A request that came as HTTP/2, as HTTP/1 has it (RFC 9113 sections 8.2.3 and 8.3.1).
-pub fn from_http2(headers: &mut HeaderMap, authority: &Authority) {
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-        headers.entry(header::HOST).or_insert(host);
+/// The host of a request that has it in its target, as HTTP/2 (RFC 9113 section 8.3.1) and calls of a
+/// proxy do: it counts, whatever `Host` says (RFC 9112 section 3.2.2).
+pub fn from_authority(headers: &mut HeaderMap, authority: &Authority) {
+    // What comes before an @ is not for others.
+    let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
+    if let Ok(host) = HeaderValue::from_str(host) {
+        headers.insert(header::HOST, host);
     }
+}
+
+/// One line of cookies, where HTTP/2 had several (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(header::COOKIE).iter();
     if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
         let all = [first, second].into_iter().chain(cookies).map(HeaderValue::as_bytes).collect::<Vec<_>>();
@@ -238,7 +245,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, "a=1".parse().unwrap());
         headers.append(header::COOKIE, "b=2".parse().unwrap());
-        from_http2(&mut headers, &Authority::from_static("b.example"));
+        headers.insert(header::HOST, "other.example".parse().unwrap());
+        from_authority(&mut headers, &Authority::from_static("someone@b.example"));
+        join_cookies(&mut headers);
         assert_eq!(
             (&headers[header::HOST], &headers[header::COOKIE]),
             (&"b.example".parse().unwrap(), &"a=1; b=2".parse().unwrap())

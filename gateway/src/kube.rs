@@ -187,17 +187,53 @@ async fn raise_if(api: &Api<Revision>, revision: &str, mut test: serde_json::Val
 }
 
 /// Asks the API server whose a token is.
-pub struct Reviewer {
+#[derive(Clone)]
+pub struct Reviewer(Arc<Reviews>);
+
+struct Reviews {
     client: Client,
     listeners: Vec<String>,
     peer: Option<String>,
-    reviewed: Mutex<HashMap<[u8; 32], (Role, Instant)>>,
+    reviewed: Mutex<HashMap<TokenHash, Reviewed>>,
+}
+
+type TokenHash = [u8; 32];
+
+#[derive(Clone, Copy)]
+struct Reviewed {
+    role: Role,
+    at: Instant,
+    /// Whether it is being reviewed again.
+    again: bool,
 }
 
 impl Reviewer {
     /// Lets these accounts in, by their full user names: those that may listen, and the gateways' own.
     pub fn new(client: Client, listeners: Vec<String>, peer: Option<String>) -> Self {
-        Self { client, listeners, peer, reviewed: Mutex::default() }
+        Self(Arc::new(Reviews { client, listeners, peer, reviewed: Mutex::default() }))
+    }
+}
+
+impl Reviews {
+    /// The role that a token has by the API server's word, which is remembered.
+    async fn reviewed_role(&self, hash: TokenHash, token: String) -> Option<Role> {
+        match timeout(CALL, self.review(token)).await {
+            Ok(Ok(Some(role))) => {
+                self.remember(hash, role);
+                return Some(role);
+            }
+            Ok(Ok(None)) => {
+                warn!("a token for the internal port was refused");
+                self.reviewed.lock().remove(&hash);
+            }
+            Ok(Err(error)) => warn!(%error, "a token for the internal port could not be reviewed"),
+            Err(_) => warn!("a token for the internal port could not be reviewed in time"),
+        }
+        // Reviewed before: while the API server is away that has to do.
+        let mut reviewed = self.reviewed.lock();
+        let reviewed = reviewed.get_mut(&hash)?;
+        reviewed.again = false;
+        Some(reviewed.role)
     }
 
     async fn review(&self, token: String) -> Result<Option<Role>, kube::Error> {
@@ -216,41 +252,44 @@ impl Reviewer {
         Ok(role.filter(|_| good))
     }
 
-    fn remember(&self, key: [u8; 32], role: Role) {
+    fn remember(&self, hash: TokenHash, role: Role) {
         let mut reviewed = self.reviewed.lock();
         if reviewed.len() >= MAX_REVIEWED {
-            let oldest = reviewed.iter().min_by_key(|(_, (_, at))| *at).map(|(key, _)| *key);
-            oldest.and_then(|key| reviewed.remove(&key));
+            let oldest = reviewed.iter().min_by_key(|(_, reviewed)| reviewed.at).map(|(hash, _)| *hash);
+            oldest.and_then(|hash| reviewed.remove(&hash));
         }
-        reviewed.insert(key, (role, Instant::now()));
+        reviewed.insert(hash, Reviewed { role, at: Instant::now(), again: false });
+    }
+
+    /// What is known of a token, and whether it is to be reviewed again by whoever asks.
+    fn known(&self, hash: &TokenHash) -> Option<(Role, bool)> {
+        let mut reviewed = self.reviewed.lock();
+        let reviewed = reviewed.get_mut(hash)?;
+        let again = !reviewed.again && reviewed.at.elapsed() >= REVIEWED_FOR;
+        reviewed.again |= again;
+        Some((reviewed.role, again))
     }
 }
 
 impl Authenticate for Reviewer {
     fn role_of(&self, token: String) -> BoxFuture<'_, Option<Role>> {
         Box::pin(async move {
-            let key: [u8; 32] = Sha256::digest(&token).into();
-            let known = self.reviewed.lock().get(&key).copied();
-            if let Some((role, _)) = known.filter(|(_, at)| at.elapsed() < REVIEWED_FOR) {
-                return Some(role);
+            let hash: TokenHash = Sha256::digest(&token).into();
+            let Some((role, again)) = self.0.known(&hash) else { return self.0.reviewed_role(hash, token).await };
+            if again {
+                // Gateways must not wait for an API server that hangs before they talk to each other.
+                let reviews = self.0.clone();
+                tokio::spawn(async move { reviews.reviewed_role(hash, token).await });
             }
-            match timeout(CALL, self.review(token)).await {
-                Ok(Ok(Some(role))) => {
-                    self.remember(key, role);
-                    return Some(role);
-                }
-                Ok(Ok(None)) => warn!("a token for the internal port was refused"),
-                Ok(Err(error)) => warn!(%error, "a token for the internal port could not be reviewed"),
-                Err(_) => warn!("a token for the internal port could not be reviewed in time"),
-            }
-            // Reviewed before: while the API server is away that has to do.
-            known.map(|(role, _)| role)
+            Some(role)
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[test]
@@ -265,6 +304,19 @@ mod tests {
         assert_eq!(told("Stalled", "ImageNotFound").as_deref(), Some("ImageNotFound"));
         assert_eq!(told("Reconciling", "RegistryUnreachable").as_deref(), Some("RegistryUnreachable"));
         assert_eq!(told("Reconciling", "Resolving"), None);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_good_a_while_ago_is_good_at_once_and_is_asked_about_again() {
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
+        let reviewer = Reviewer::new(client, Vec::new(), None);
+        let hash: TokenHash = Sha256::digest("token").into();
+        let at = Instant::now().checked_sub(REVIEWED_FOR).unwrap();
+        reviewer.0.reviewed.lock().insert(hash, Reviewed { role: Role::Peer, at, again: false });
+        // The API server doesn't answer, and nobody waits for it.
+        assert_eq!(reviewer.role_of("token".into()).now_or_never(), Some(Some(Role::Peer)));
+        assert!(reviewer.0.reviewed.lock()[&hash].again);
+        assert_eq!(reviewer.role_of("other".into()).now_or_never(), None);
     }
 
     #[test]

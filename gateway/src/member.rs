@@ -9,7 +9,7 @@ use lambent_api::{
 use tokio::time::Instant;
 
 use crate::{
-    pool::{Grant, MemberId, Origin, Started},
+    pool::{Drained, Grant, MemberId, Origin, Started},
     target::Target,
 };
 
@@ -54,6 +54,8 @@ pub struct Member {
     pub restarts: u32,
     /// The fleet has it no more.
     pub gone: bool,
+    /// It does not end a request that was given up.
+    pub stuck: bool,
     /// How long the start took, to be told once.
     pub start: Option<Start>,
 }
@@ -74,6 +76,7 @@ impl Member {
             started: Started { seen: now, addressed: None, answered: None },
             restarts: 0,
             gone: false,
+            stuck: false,
             start: None,
         }
     }
@@ -109,6 +112,13 @@ impl Member {
     pub fn give_back(&mut self, origin: Origin) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.of_callers = self.of_callers.saturating_sub(u32::from(origin == Origin::Caller));
+    }
+
+    /// Whether it can be ended: it gets nothing new and has nothing left, or nothing that would end.
+    pub fn drained(&self) -> Option<Drained> {
+        let in_use = self.in_flight > 0;
+        let over = self.usage == Use::Stopping && (self.stuck || !in_use);
+        over.then(|| Drained { instance: InstanceRef::clone(&self.instance), stuck: self.stuck, in_use })
     }
 
     /// Adds it to the load of its Revision.

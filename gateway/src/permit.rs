@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lambent_api::{FunctionKey, signal};
+use lambent_api::FunctionKey;
 use tokio::time::Instant;
 
 use crate::{
@@ -52,10 +52,7 @@ impl Permit {
     /// The instance does not end its request: nothing new is sent there.
     pub fn instance_is_stuck(&self) {
         self.lease.iter().for_each(Lease::instance_is_stuck);
-        if let Some(instance) = self.function.instance_is_stuck(self.grant.member) {
-            let namespace = self.function.key.namespace.clone();
-            self.function.hub().drained(signal::Drained { stuck: true, namespace, instance });
-        }
+        self.function.instance_is_stuck(self.grant.member);
     }
 }
 

@@ -132,6 +132,17 @@ pub struct Started {
     pub answered: Option<Instant>,
 }
 
+/// An instance that gets no new request.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Which.
+    pub instance: InstanceRef,
+    /// It does not end a request that was given up.
+    pub stuck: bool,
+    /// Others still run there.
+    pub in_use: bool,
+}
+
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Admission {
@@ -237,15 +248,15 @@ impl<W> Pool<W> {
         }
     }
 
-    /// Gives a slot back. Returns the instance if it is stopping and this was its last request.
-    pub fn release(&mut self, grant: &Grant, held: Duration, now: Instant) -> Option<InstanceRef> {
+    /// Gives a slot back. Returns the instance if it gets no new one and can be ended.
+    pub fn release(&mut self, grant: &Grant, held: Duration, now: Instant) -> Option<Drained> {
         let at = self.members.iter().position(|m| m.id == grant.member)?;
         let member = &mut self.members[at];
         member.give_back(grant.origin);
         member.last_used = now;
         self.service_time.observe(held);
         let last = member.in_flight == 0;
-        let drained = (last && member.usage == Use::Stopping).then(|| InstanceRef::clone(&member.instance));
+        let drained = member.drained();
         if last && member.gone {
             self.drop_member(at);
         }
@@ -269,17 +280,16 @@ impl<W> Pool<W> {
         })
     }
 
-    /// An instance does not end a request: no new one is sent there. Which one, if that is news.
-    pub fn stuck(&mut self, id: MemberId) -> Option<InstanceRef> {
-        let member = self.members.iter_mut().find(|m| m.id == id && m.usage != Use::Stopping)?;
-        member.usage = Use::Stopping;
-        Some(InstanceRef::clone(&member.instance))
+    /// An instance does not end a request: no new one is sent there.
+    pub fn stuck(&mut self, id: MemberId) {
+        if let Some(member) = self.members.iter_mut().find(|m| m.id == id) {
+            (member.usage, member.stuck) = (Use::Stopping, true);
+        }
     }
 
-    /// Instances that are being stopped and have no request.
-    pub fn drained(&self) -> Vec<InstanceRef> {
-        let drained = self.members.iter().filter(|m| m.usage == Use::Stopping && m.in_flight == 0 && !m.gone);
-        drained.map(|m| InstanceRef::clone(&m.instance)).collect()
+    /// Instances that get no new request and can be ended.
+    pub fn drained(&self) -> Vec<Drained> {
+        self.members.iter().filter(|m| !m.gone).filter_map(Member::drained).collect()
     }
 
     /// Begins new peaks, and forgets starts that were told.

@@ -35,7 +35,7 @@ fn give_back(pool: &mut Pool<u32>, member: MemberId, held: Duration, now: Instan
         origin: Origin::Caller,
         epoch: 0,
     };
-    pool.release(&grant, held, now)
+    pool.release(&grant, held, now).map(|drained| drained.instance)
 }
 
 fn granted(admission: Admission) -> MemberId {
@@ -193,6 +193,26 @@ fn an_instance_that_goes_keeps_its_requests_and_says_when_it_is_drained() {
     assert_eq!(give_back(&mut pool, member, Duration::ZERO, now), Some(id(0)));
     pool.remove("0");
     assert!(pool.members().is_empty());
+}
+
+#[test]
+fn an_instance_that_does_not_end_a_request_is_told_until_it_is_gone_and_with_whom_else_it_has() {
+    let now = Instant::now();
+    let mut pool = pool(2, 10);
+    let member = ready(&mut pool, 0, now);
+    let grants: Vec<_> = (0..2).map(|_| pool.admit(|| 0, Origin::Caller, false, now)).collect();
+    let Ok([Admission::Granted(hung), Admission::Granted(other)]) = <[Admission; 2]>::try_from(grants) else {
+        panic!()
+    };
+    pool.stuck(member);
+    let told = |in_use| Drained { instance: id(0), stuck: true, in_use };
+    assert_eq!(pool.release(&hung, Duration::ZERO, now), Some(told(true)), "others may come to their end");
+    assert_eq!(pool.drained(), [told(true)], "and again");
+    assert!(matches!(pool.admit(|| 1, Origin::Caller, false, now), Admission::Waiting(_)), "it gets nothing new");
+    assert_eq!(pool.release(&other, Duration::ZERO, now), Some(told(false)));
+    assert_eq!(pool.drained(), [told(false)]);
+    pool.remove("0");
+    assert!(pool.drained().is_empty());
 }
 
 #[test]

@@ -60,7 +60,8 @@ pub struct Drain {
 
 /// Serves until `shutdown`, then drains. Returns when the last connection has ended or the grace is over.
 pub async fn run(listener: TcpListener, forwarder: Arc<Forwarder>, drain: Drain, shutdown: CancellationToken) {
-    let server = Arc::new(Server { forwarder, closing: AtomicBool::new(false), stop: CancellationToken::new() });
+    let (closing, stop, requests) = (AtomicBool::new(false), CancellationToken::new(), TaskTracker::new());
+    let server = Arc::new(Server { forwarder, closing, stop, requests });
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
     let leave = async {
@@ -75,9 +76,15 @@ pub async fn run(listener: TcpListener, forwarder: Arc<Forwarder>, drain: Drain,
     drop(listener);
     server.stop.cancel();
     connections.close();
-    info!(connections = connections.len(), "draining");
-    if timeout(drain.grace, connections.wait()).await.is_err() {
-        warn!(connections = connections.len(), "the grace is over; what still runs is cut off");
+    server.requests.close();
+    let requests = &server.requests;
+    info!(connections = connections.len(), requests = requests.len(), "draining");
+    // A connection that has changed its protocol is no connection of HTTP any more, and an instance may
+    // still be busy with what a caller has given up.
+    let all = async { tokio::join!(connections.wait(), requests.wait()) };
+    if timeout(drain.grace, all).await.is_err() {
+        let (connections, requests) = (connections.len(), requests.len());
+        warn!(connections, requests, "the grace is over; what still runs is cut off");
     }
 }
 
@@ -92,6 +99,8 @@ struct Server {
     closing: AtomicBool,
     /// Idle connections are closed from now on.
     stop: CancellationToken,
+    /// What has not come to its end yet, also at the instances.
+    requests: TaskTracker,
 }
 
 async fn accept(listener: &TcpListener, server: &Arc<Server>, places: &Arc<Semaphore>, connections: &TaskTracker) {
@@ -169,7 +178,7 @@ impl Server {
     ) -> Result<Response<ResponseBody>, CallerGone> {
         let version = request.version();
         let mut response = tokio::select! {
-            response = self.forwarder.serve(request, peer.ip()) => response,
+            response = self.forwarder.serve(request, peer.ip(), self.requests.token()) => response,
             () = caller.gone() => return Err(CallerGone),
         };
         // HTTP/2 says it in a frame of its own.

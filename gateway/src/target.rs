@@ -42,6 +42,9 @@ const MAX_IDLE_FOR: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// More are closed: no instance is meant to serve more at once.
 const MAX_IDLE: usize = 1000;
+/// A connection that has not had a request yet and was opened so lately is closed by no server for being
+/// idle: if it ends, the process does.
+const IS_NEW: Duration = Duration::from_secs(1);
 
 /// An HTTP/2 connection to an instance that has gone is noticed by this.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -49,7 +52,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// Where an instance listens, with its idle connections.
 #[derive(Debug, Default)]
 pub struct Target {
-    address: OnceLock<SocketAddr>,
+    address: Mutex<Option<SocketAddr>>,
     protocol: OnceLock<Protocol>,
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Option<http2::SendRequest<RequestBody>>>,
@@ -61,6 +64,8 @@ pub struct Target {
 struct Idle {
     lane: Box<Lane>,
     since: Instant,
+    /// Whether it has had a request.
+    used: bool,
 }
 
 /// Sends a request on a connection.
@@ -168,9 +173,15 @@ pub enum ConnectError {
 }
 
 impl Target {
-    /// Says where it listens; an instance never moves.
-    pub fn set_address(&self, address: SocketAddr) {
-        let _ = self.address.set(address);
+    /// Says where it listens. Whether it was elsewhere before: a pod whose sandbox is made anew moves,
+    /// and its old address may be another's by now.
+    pub fn set_address(&self, address: SocketAddr) -> bool {
+        let before = self.address.lock().replace(address);
+        let moved = before.is_some_and(|before| before != address);
+        if moved {
+            self.clear();
+        }
+        moved
     }
 
     /// Says what it speaks; it never changes.
@@ -185,7 +196,7 @@ impl Target {
 
     /// Where it listens, if that is known.
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address.get().copied()
+        *self.address.lock()
     }
 
     /// A connection: one that is there, else a new one.
@@ -198,10 +209,10 @@ impl Target {
         if let Some(sender) = self.shared.lock().as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(Connection { sender: Sender::Http2(sender.clone()), reused: true });
         }
-        if let Some(lane) = self.take_idle() {
-            return Ok(Connection { sender: Sender::Http1(lane), reused: true });
+        if let Some(Idle { lane, since, used }) = self.take_idle() {
+            return Ok(Connection { sender: Sender::Http1(lane), reused: used || since.elapsed() > IS_NEW });
         }
-        let address = *self.address.get().ok_or(ConnectError::NoAddress)?;
+        let address = self.address().ok_or(ConnectError::NoAddress)?;
         let stream =
             timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(|_| ConnectError::Timeout)??;
         stream.set_nodelay(true)?;
@@ -228,7 +239,7 @@ impl Target {
         if let Ok(Ok(Sender::Http1(mut lane))) = timeout(CONNECT_TIMEOUT, self.open(stream)).await
             && lane.is_free()
         {
-            self.put_idle(lane);
+            self.put_idle(lane, false);
         }
     }
 
@@ -248,23 +259,23 @@ impl Target {
     pub fn keep(self: &Arc<Self>, sender: Sender, deadline: Instant) {
         let Sender::Http1(mut lane) = sender else { return };
         if lane.is_free() {
-            self.put_idle(lane);
+            self.put_idle(lane, true);
         } else if !lane.sender.is_closed() {
             let target = self.clone();
             tokio::spawn(async move {
                 if let Ok(true) = timeout_at(deadline, lane.until_free()).await
                     && lane.is_free()
                 {
-                    target.put_idle(lane);
+                    target.put_idle(lane, true);
                 }
             });
         }
     }
 
-    fn put_idle(&self, lane: Box<Lane>) {
+    fn put_idle(&self, lane: Box<Lane>, used: bool) {
         let mut idle = self.idle.lock();
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { lane, since: Instant::now() });
+            idle.push(Idle { lane, since: Instant::now(), used });
         }
     }
 
@@ -281,12 +292,12 @@ impl Target {
     }
 
     /// The one used last, so that the others age and are closed.
-    fn take_idle(&self) -> Option<Box<Lane>> {
+    fn take_idle(&self) -> Option<Idle> {
         let idle_for = self.idle_for();
         let mut idle = self.idle.lock();
-        while let Some(Idle { mut lane, since }) = idle.pop() {
-            if since.elapsed() < idle_for && lane.is_free() {
-                return Some(lane);
+        while let Some(mut taken) = idle.pop() {
+            if taken.since.elapsed() < idle_for && taken.lane.is_free() {
+                return Some(taken);
             }
         }
         None

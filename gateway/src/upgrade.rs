@@ -53,7 +53,7 @@ impl Wish {
                 Ok(_) => record.end(),
                 Err(_) => record.cut("FunctionTimeout"),
             }
-            drop(permit);
+            drop((permit, record));
         });
     }
 }
@@ -63,10 +63,13 @@ pub fn is_agreed(response: &Response<Incoming>) -> bool {
     response.status() == StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// The protocol that a message names, which `Connection` must name as well (RFC 9110 section 7.8).
+/// The protocol that a message names, which `Connection` must name as well (RFC 9110 section 7.8). Not
+/// HTTP/2: that is another way to send requests, which would share one permit (and RFC 9113 section 3.1
+/// has taken it back).
 pub fn wanted(headers: &HeaderMap) -> Option<HeaderValue> {
     let named = || list(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
-    headers.get(header::UPGRADE).filter(|_| named()).cloned()
+    let is_http = || list(headers, header::UPGRADE).any(|name| name.starts_with(b"h2") || name.starts_with(b"HTTP/"));
+    headers.get(header::UPGRADE).filter(|_| named() && !is_http()).cloned()
 }
 
 /// Names the protocol in a message for the next hop.
@@ -78,4 +81,20 @@ pub fn put(headers: &mut HeaderMap, protocol: HeaderValue) {
 async fn copy(caller: Upgraded, instance: Upgraded) -> std::io::Result<u64> {
     let (mut caller, mut instance) = (TokioIo::new(caller), TokioIo::new(instance));
     copy_bidirectional(&mut caller, &mut instance).await.map(|(_, sent)| sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_to_http_2_is_no_way_around_the_permits() {
+        let asks = |protocol: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade, HTTP2-Settings"));
+            headers.insert(header::UPGRADE, HeaderValue::from_str(protocol).unwrap());
+            wanted(&headers).is_some()
+        };
+        assert!(asks("websocket") && !asks("h2c") && !asks("websocket, h2c") && !asks("HTTP/2.0"));
+    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod http2;
+mod leaving;
 #[allow(unreachable_pub)]
 #[path = "../support/mod.rs"]
 mod support;
