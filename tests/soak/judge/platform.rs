@@ -1,8 +1,12 @@
-//! The platform's own pods: they restart only when killed, and their memory stays bounded.
+//! The platform's own pods: they restart only when killed or without their Lease, and their memory
+//! stays bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::record::{Happening, PlatformPod, Seconds};
+use crate::{
+    plan::Fault,
+    record::{Happening, PlatformPod, Seconds},
+};
 
 /// Of each pod, in MiB; what 100 requests a second on a few Functions need is a fraction of it. One
 /// that had more from earlier work may keep that.
@@ -12,7 +16,11 @@ const MOST_GROWTH: f64 = 16.0;
 /// Caches are filled by then.
 const WARMED_UP: Seconds = 60.0;
 
-/// Restarts that no kill explains.
+/// These lead by a Lease, and end when they can't renew it.
+const LEADERS: [&str; 2] = ["controller", "autoscaler"];
+
+/// Restarts that no kill explains, nor an API server that was away: each time of that may cost a
+/// leader its Lease once.
 pub fn restarts(samples: &[PlatformPod], happenings: &[Happening]) -> Vec<String> {
     let mut kills: BTreeMap<&str, i32> = BTreeMap::new();
     for uid in happenings.iter().flat_map(|h| &h.killed) {
@@ -24,10 +32,16 @@ pub fn restarts(samples: &[PlatformPod], happenings: &[Happening]) -> Vec<String
         let there_before = first.at <= samples.first()?.at + 1.0;
         let restarts = last.restarts - if there_before { first.restarts } else { 0 };
         let killed = kills.get(*pod).copied().unwrap_or(0);
-        (restarts > killed)
+        let leases = if LEADERS.contains(&last.component.as_str()) { api_server_stops(happenings) } else { 0 };
+        (restarts > killed + leases)
             .then(|| format!("{} {}: {restarts} restarts, killed {killed} times", last.component, last.name))
     };
     uids(samples).iter().filter_map(unexplained).collect()
+}
+
+fn api_server_stops(happenings: &[Happening]) -> i32 {
+    let stops = happenings.iter().filter(|h| matches!(h.fault, Fault::StopApiServer { .. }));
+    i32::try_from(stops.count()).unwrap_or(i32::MAX)
 }
 
 /// Pods whose memory is too large or grows.
@@ -75,6 +89,19 @@ mod tests {
         assert_eq!(restarts(&samples, &[]).len(), 1);
         let kill = Happening { killed: vec!["a".into()], ..gateway_killed(10.0) };
         assert_eq!(restarts(&samples, &[kill]), [""; 0]);
+    }
+
+    #[test]
+    fn a_leader_may_lose_its_lease_while_the_api_server_is_away() {
+        let of = |component: &str| {
+            [0.0, 90.0].map(|at| {
+                PlatformPod { component: component.into(), ..sample(at, "a", if at > 0.0 { 1 } else { 0 }, 1.0) }
+            })
+        };
+        let away = Happening { fault: Fault::StopApiServer { seconds: 13 }, ..gateway_killed(10.0) };
+        assert_eq!(restarts(&of("controller"), &[away.clone()]), [""; 0]);
+        assert_eq!(restarts(&of("controller"), &[]).len(), 1);
+        assert_eq!(restarts(&of("gateway"), &[away]).len(), 1, "it has none");
     }
 
     #[test]
