@@ -143,6 +143,7 @@ fn rollout(input: &Input, old: &RevisionView) -> Option<Rollout> {
         surge: input.surge,
         old_live: there(old),
         old_ready: ready(old),
+        new_live: there(new),
         new_ready: ready(new),
         new_asked: new.asked,
         proven: new.proven,

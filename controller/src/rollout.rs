@@ -18,7 +18,9 @@ pub(crate) struct Rollout {
     pub(crate) old_live: u32,
     /// Instances of these that answer.
     pub(crate) old_ready: u32,
-    /// Instances of the new Revision that answer.
+    /// Instances of the new Revision that are not being stopped.
+    pub(crate) new_live: u32,
+    /// Instances of these that answer.
     pub(crate) new_ready: u32,
     /// What the new Revision asks for by itself.
     pub(crate) new_asked: u32,
@@ -94,11 +96,14 @@ impl Rollout {
         Step::Run { old, new: room.clamp(self.new_ready, self.need) }
     }
 
-    /// Of the new Revision only what answers in place of old ones that don't yet.
+    /// Of the new Revision only what answers in place of old ones that don't yet; old ones are started
+    /// where new ones have gone.
     fn back(&self) -> Step {
         let answer = self.old_ready.min(self.need);
         let new = self.new_ready.min(self.need - answer);
-        Step::GivenUp { old: (self.most() - new).clamp(answer, self.need), new }
+        let free = self.most().saturating_sub(self.new_live);
+        let kept = self.old_live.min(self.most() - new);
+        Step::GivenUp { old: free.max(kept).clamp(answer, self.need), new }
     }
 
     fn most(&self) -> u32 {

@@ -8,6 +8,7 @@ fn rollout(need: u32, surge: u32) -> Rollout {
         surge,
         old_live: need,
         old_ready: need,
+        new_live: 0,
         new_ready: 0,
         new_asked: 1,
         proven: true,
@@ -77,13 +78,17 @@ fn it_serves_when_enough_answer_and_it_will_keep_them() {
 
 #[test]
 fn half_way_it_goes_back_in_steps_of_the_surge() {
-    let half_way = Rollout { new_ready: 8, old_live: 2, old_ready: 2, deadline: Deadline::Passed, ..rollout(10, 2) };
+    let begun = Rollout { old_live: 2, old_ready: 2, new_live: 8, new_ready: 8, ..rollout(10, 2) };
+    let half_way = Rollout { deadline: Deadline::Passed, ..begun };
     assert_eq!(half_way.step(), Step::GivenUp { old: 4, new: 8 });
-    let told = Rollout { old_live: 4, old_ready: 4, deadline: Deadline::GivenUp, ..half_way };
-    assert_eq!(told.step(), Step::GivenUp { old: 6, new: 6 });
-    assert_eq!(Rollout { new_ready: 6, ..told }.step(), Step::GivenUp { old: 6, new: 6 }, "none answers yet");
-    assert_eq!(Rollout { old_ready: 9, ..told }.step(), Step::GivenUp { old: 10, new: 1 });
-    assert_eq!(Rollout { old_ready: 10, ..told }.step(), Step::GivenUp { old: 10, new: 0 });
+    let told = Rollout { deadline: Deadline::GivenUp, old_live: 4, ..half_way };
+    assert_eq!(told.step(), Step::GivenUp { old: 4, new: 8 }, "none of them answers yet");
+    let further = Rollout { old_ready: 4, ..told };
+    assert_eq!(further.step(), Step::GivenUp { old: 4, new: 6 }, "new ones are still there");
+    assert_eq!(Rollout { new_live: 6, new_ready: 6, ..further }.step(), Step::GivenUp { old: 6, new: 6 });
+    let nearly = Rollout { old_live: 10, old_ready: 9, new_live: 2, new_ready: 2, ..told };
+    assert_eq!(nearly.step(), Step::GivenUp { old: 10, new: 1 });
+    assert_eq!(Rollout { old_ready: 10, ..nearly }.step(), Step::GivenUp { old: 10, new: 0 });
 }
 
 /// What may happen between two steps.
@@ -114,7 +119,6 @@ fn any_event() -> impl Strategy<Value = Event> {
 #[derive(Debug)]
 struct World {
     now: Rollout,
-    new_live: u32,
 }
 
 impl World {
@@ -128,7 +132,7 @@ impl World {
             Step::Run { old, new } => (old, new),
             Step::Ask { new } => {
                 self.now.new_asked = new;
-                (0, self.new_live.clamp(new, new + self.now.surge))
+                (0, self.now.new_live.clamp(new, new + self.now.surge))
             }
             Step::GivenUp { old, new } => {
                 self.now.deadline = Deadline::GivenUp;
@@ -136,7 +140,7 @@ impl World {
             }
             Step::Done => return false,
         };
-        (self.now.old_live, self.new_live) = (old, new);
+        (self.now.old_live, self.now.new_live) = (old, new);
         self.now.old_ready = self.now.old_ready.min(old);
         self.now.new_ready = self.now.new_ready.min(new);
         true
@@ -147,7 +151,7 @@ impl World {
         match event {
             Event::OldAnswers => now.old_ready = (now.old_ready + 1).min(now.old_live),
             Event::NewAnswers => {
-                now.new_ready = (now.new_ready + 1).min(self.new_live);
+                now.new_ready = (now.new_ready + 1).min(now.new_live);
                 now.proven |= now.new_ready > 0;
             }
             Event::OldDies => {
@@ -156,7 +160,7 @@ impl World {
             }
             Event::NewDies => {
                 now.new_ready = now.new_ready.saturating_sub(1);
-                self.new_live = self.new_live.saturating_sub(1);
+                now.new_live = now.new_live.saturating_sub(1);
             }
             Event::Needs(need) => now.need = need,
             Event::DeadlinePasses if now.deadline == Deadline::Ahead => now.deadline = Deadline::Passed,
@@ -184,7 +188,7 @@ proptest! {
         surge in 0..10_u32,
         order in prop::collection::vec(any_event(), 0..200),
     ) {
-        let mut world = World { now: Rollout { proven: false, ..rollout(need, surge) }, new_live: 0 };
+        let mut world = World { now: Rollout { proven: false, ..rollout(need, surge) } };
         let then_all_goes_well = std::iter::repeat_n([Event::OldAnswers, Event::NewAnswers], 400).flatten();
         for event in order.into_iter().chain(then_all_goes_well) {
             let (step, before) = (world.now.step(), world.answering());
@@ -192,6 +196,10 @@ proptest! {
                 // One proves it, whatever the load.
                 let most = (world.now.need + surge.max(1)).max(old + 1);
                 prop_assert!(old + new <= most, "{step:?} of {world:?}");
+                // Those that go are there until they are told to.
+                let Rollout { old_live, new_live, .. } = world.now;
+                let most = most.max(old_live + new_live);
+                prop_assert!(old.max(old_live) + new.max(new_live) <= most, "{step:?} of {world:?}");
             }
             if !world.carry_out(step) {
                 break;
@@ -204,8 +212,8 @@ proptest! {
 
     #[test]
     fn what_is_given_up_never_serves(need in 0..40_u32, order in prop::collection::vec(any_event(), 0..200)) {
-        let now = Rollout { new_ready: need / 2, deadline: Deadline::GivenUp, ..rollout(need, 2) };
-        let mut world = World { now, new_live: need / 2 };
+        let now = Rollout { new_live: need / 2, new_ready: need / 2, deadline: Deadline::GivenUp, ..rollout(need, 2) };
+        let mut world = World { now };
         for event in order {
             let step = world.now.step();
             prop_assert!(matches!(step, Step::GivenUp { .. }), "{step:?} of {world:?}");
