@@ -40,15 +40,15 @@ async fn instances_that_go_while_the_autoscaler_is_killed_have_no_request() {
     alone_on_the_cluster(async |cx: Context| {
         let slow = too_many(&cx).await;
         let system = System::new(&cx);
-        under_both(&slow, async {
+        let killed_twice = async {
             system.kill("autoscaler").await;
             await_fewer(&slow).await;
             // And in the middle of going down.
             slow.call_at_once(8, "/?ms=2000").await.into_iter().for_each(|answer| drop(answer.expect(200)));
             system.kill("autoscaler").await;
             await_fewer(&slow).await;
-        })
-        .await;
+        };
+        under_both(&slow, Box::pin(killed_twice)).await;
         slow.await_instances(0).await;
     })
     .await;
@@ -62,15 +62,15 @@ async fn instances_that_go_while_a_gateway_hangs_have_no_request_of_the_other() 
         let [(hanging, _), (_, survivor)] = &gateways[..] else { panic!("the tests want two gateways") };
         // Callers of the one that hangs would have to wait for it.
         let slow = too_many(&cx).await.through(Gateway::clone(survivor));
-        under_both(&slow, async {
+        let frozen_for_a_while = async {
             let frozen = system.freeze_pod(hanging, LIMIT).await;
             await_ready_gateways(&system, 1).await;
             slow.call_at_once(20, "/?ms=100").await.into_iter().for_each(|answer| drop(answer.expect(200)));
             drop(frozen);
             await_ready_gateways(&system, 2).await;
             await_fewer(&slow).await;
-        })
-        .await;
+        };
+        under_both(&slow, Box::pin(frozen_for_a_while)).await;
         slow.await_instances(0).await;
         system.settled("gateway").await;
     })
