@@ -202,6 +202,9 @@ pub struct HealthcheckArgs {
     /// How long to try
     #[arg(long, default_value = "10", value_parser = seconds)]
     pub timeout_seconds: Duration,
+    /// What the answer must have in it
+    #[arg(long, value_name = "TEXT")]
+    pub contains: Option<String>,
 }
 
 fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {

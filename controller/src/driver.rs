@@ -67,6 +67,11 @@ impl Latest {
             Self::ToCreate(_) | Self::Resolving | Self::NoImage(_) => None,
         }
     }
+
+    /// Whether its rollout begins now, even if there has been one before.
+    pub(crate) fn begins_anew(&self) -> bool {
+        matches!(self, Self::ToMark(_))
+    }
 }
 
 /// Looks at a Function and makes true what it asks for. When to look again, if nothing touches it before.
@@ -110,8 +115,10 @@ async fn look<F: Fleet>(function: &Function, context: &Arc<Context<F>>) -> Resul
     };
     let latest_name = latest.revision().map(|r| r.key().name);
     let latest_name = latest_name.as_deref();
+    // Marked once more, it is tried anew.
+    let going_on = latest_name.filter(|_| !latest.begins_anew());
     let (input, rollout_left) = context.remember(&observed.key, |memory| {
-        let left = observed.rollout_left(memory, &settings, latest_name, (now, at));
+        let left = observed.rollout_left(memory, &settings, going_on, (now, at));
         (observed.input(memory, &settings, latest_name, left, now), left)
     });
     let plan = plan::plan(&input);

@@ -17,13 +17,16 @@ use crate::{
     latest,
     memory::{Memory, State},
     plan::{Input, RevisionView},
-    status::{self, Counts},
+    rollout::Deadline,
+    status::{self, Counts, function::is_given_up},
 };
 
 /// What is known of a Function at one moment.
 pub(crate) struct Observed {
     /// Which Function.
     pub(crate) key: FunctionKey,
+    /// Its metadata.generation.
+    pub(crate) generation: Option<i64>,
     /// The current settings, or the last valid ones.
     pub(crate) settings: Option<Arc<Settings>>,
     /// Why the current settings can't be served.
@@ -51,7 +54,8 @@ pub(crate) fn observe<F>(context: &Context<F>, function: &Function, now: Instant
         let known: HashSet<&str> = instances.iter().map(|i| i.id.uid.as_str()).collect();
         memory.keep_only(|name| revisions.iter().any(|r| r.key().name == name), |uid| known.contains(uid));
         let status = memory.written.or_cached(function.status.clone().unwrap_or_default(), now);
-        Observed { key: key.clone(), settings: memory.settings.clone(), invalid, revisions, instances, status }
+        let (generation, settings) = (function.metadata.generation, memory.settings.clone());
+        Observed { key: key.clone(), generation, settings, invalid, revisions, instances, status }
     })
 }
 
@@ -71,13 +75,19 @@ impl Observed {
             min: settings.min,
             max: settings.max,
             surge: settings.max_surge,
-            expired: rollout_left.is_some_and(|left| left.is_zero()),
+            deadline: Deadline::of(rollout_left, is_given_up(&self.status), self.is_of_this_spec()),
             history: settings.revision_history,
             revisions: self.revisions.iter().map(|r| self.view(memory, r, settings.start_timeout, now)).collect(),
         }
     }
 
-    /// How long the latest Revision may still take to replace the one that serves.
+    /// Whether the status is about the spec as it is now.
+    fn is_of_this_spec(&self) -> bool {
+        self.status.observed_generation == self.generation
+    }
+
+    /// How long the latest Revision may still take to replace the one that serves; none if it doesn't, or
+    /// only begins to.
     pub(crate) fn rollout_left(
         &self,
         memory: &mut Memory,

@@ -13,7 +13,7 @@ use lambent_fleet::Stop;
 use crate::{
     memory::{Seen, State},
     names,
-    rollout::{Rollout, Step},
+    rollout::{Deadline, Rollout, Step},
 };
 
 /// What is decided upon.
@@ -29,8 +29,8 @@ pub(crate) struct Input {
     pub(crate) max: u32,
     /// rollout.maxSurge
     pub(crate) surge: u32,
-    /// Whether the latest Revision has had its time to take over.
-    pub(crate) expired: bool,
+    /// How the latest Revision stands with its time to take over.
+    pub(crate) deadline: Deadline,
     /// Old Revisions to keep.
     pub(crate) history: usize,
     /// All Revisions of the Function.
@@ -138,17 +138,16 @@ fn serving_so_far(input: &Input) -> Option<&RevisionView> {
 /// How far the latest Revision is in taking the place of the one that serves.
 fn rollout(input: &Input, old: &RevisionView) -> Option<Rollout> {
     let new = find(input, input.latest.as_ref()).filter(|new| new.name != old.name)?;
-    let count = |r: &RevisionView, of: fn(&State) -> bool| {
-        u32::try_from(r.instances.iter().filter(|i| of(&i.state)).count()).unwrap_or(u32::MAX)
-    };
     Some(Rollout {
         need: need(input, old),
         surge: input.surge,
-        old_live: count(old, |state| !matches!(state, State::Stopping | State::Ended)),
-        new_ready: count(new, |state| *state == State::Ready),
+        old_live: there(old),
+        old_ready: ready(old),
+        new_live: there(new),
+        new_ready: ready(new),
         new_asked: new.asked,
         proven: new.proven,
-        expired: input.expired,
+        deadline: input.deadline,
     })
 }
 
@@ -174,12 +173,11 @@ fn share_out(input: &Input, serving: Option<&str>, step: Option<Step>) -> Vec<u3
     for i in order {
         let revision = &input.revisions[i];
         wanted[i] = match step {
-            Some(Step::Run { old, .. }) if is_serving(revision) => old,
-            Some(Step::Run { new, .. }) if is_latest(revision) => new,
+            Some(Step::Run { old, .. } | Step::GivenUp { old, .. }) if is_serving(revision) => old,
+            Some(Step::Run { new, .. } | Step::GivenUp { new, .. }) if is_latest(revision) => new,
             // None that answers may go now.
             Some(Step::Ask { new }) if is_latest(revision) => there(revision).clamp(new, new + input.surge),
             Some(Step::Ask { .. }) if is_serving(revision) => 0,
-            Some(Step::GivenUp) if is_latest(revision) => 0,
             _ if is_serving(revision) => need(input, revision),
             // It has to prove itself; if nothing serves, with all that it asks for.
             _ if is_latest(revision) && serving.is_some() => 1,
@@ -197,6 +195,12 @@ fn share_out(input: &Input, serving: Option<&str>, step: Option<Step>) -> Vec<u3
 fn there(revision: &RevisionView) -> u32 {
     let (_, live) = sort_out(revision);
     u32::try_from(live.len() + revision.ordered.len()).unwrap_or(u32::MAX)
+}
+
+/// Instances that answer and that nothing makes go.
+fn ready(revision: &RevisionView) -> u32 {
+    let (_, live) = sort_out(revision);
+    u32::try_from(live.iter().filter(|seen| seen.state == State::Ready).count()).unwrap_or(u32::MAX)
 }
 
 fn make_true(revision: &RevisionView, wanted: u32) -> RevisionPlan {

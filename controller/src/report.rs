@@ -52,7 +52,7 @@ pub(crate) async fn report<F>(
         progress: progress(observed, latest, plan, told),
         image: image(context, observed, latest),
         counts,
-        restarted: matches!(latest, Latest::ToMark(_)),
+        restarted: latest.begins_anew(),
     };
     let new = status::function::status(&observed.status, view, at);
     let function = write(context, function, observed, new).await?;
@@ -120,7 +120,7 @@ fn progress(observed: &Observed, latest: &Latest, plan: &Plan, told: &[Told]) ->
                 observed.revisions.iter().zip(told).find(|(r, _)| Arc::ptr_eq(r, revision)).map(|(_, told)| told);
             let trouble = told.and_then(|told| told.trouble.clone());
             match told {
-                _ if plan.step == Some(Step::GivenUp) => Progress::GivenUp(trouble),
+                _ if matches!(plan.step, Some(Step::GivenUp { .. })) => Progress::GivenUp(trouble),
                 Some(Told { trouble: Some(reason), .. }) => Progress::Failing(reason.clone()),
                 Some(told) if is_proven(told) && plan.serving.as_deref() != Some(&revision.key().name) => {
                     let ready = u32::try_from(told.counts.ready).unwrap_or(0);

@@ -1,8 +1,11 @@
-//! How a new Revision takes the place of the one that serves: step by step, with bounded extra
-//! instances, and never with fewer that answer than the load needs. Pure.
+//! How a new Revision takes the place of the one that serves, and how it goes back: step by step, with
+//! bounded extra instances, and never with fewer that answer than the load needs. Pure.
 //!
 //! While both run, both take requests: each new instance that answers lets an old one go. The new
-//! Revision serves once as many of its instances answer as the load needs.
+//! Revision serves once as many of its instances answer as the load needs. If it is given up, each old
+//! instance that answers lets a new one go.
+
+use std::time::Duration;
 
 /// How far a rollout is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,14 +16,29 @@ pub(crate) struct Rollout {
     pub(crate) surge: u32,
     /// Instances of the old Revision that are not being stopped.
     pub(crate) old_live: u32,
-    /// Instances of the new Revision that answer.
+    /// Instances of these that answer.
+    pub(crate) old_ready: u32,
+    /// Instances of the new Revision that are not being stopped.
+    pub(crate) new_live: u32,
+    /// Instances of these that answer.
     pub(crate) new_ready: u32,
     /// What the new Revision asks for by itself.
     pub(crate) new_asked: u32,
     /// Whether an instance of the new Revision ever answered.
     pub(crate) proven: bool,
-    /// Whether `rollout.deadline` has passed.
-    pub(crate) expired: bool,
+    /// How it stands with `rollout.deadline`.
+    pub(crate) deadline: Deadline,
+}
+
+/// How a rollout stands with `rollout.deadline`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deadline {
+    /// There is time.
+    Ahead,
+    /// It has passed, maybe while no controller was there to see that enough answer.
+    Passed,
+    /// It was told that the Revision is not tried any more, and that holds.
+    GivenUp,
 }
 
 /// What is to be done next.
@@ -32,108 +50,66 @@ pub(crate) enum Step {
     Ask { new: u32 },
     /// The new Revision serves.
     Done,
-    /// The old one goes on alone.
-    GivenUp,
+    /// The old one goes on, alone once enough of its instances answer. So many of each until then.
+    GivenUp { old: u32, new: u32 },
+}
+
+impl Deadline {
+    /// From the time that is left (none if there is no rollout), whether the status says already that the
+    /// Revision is not tried any more, and whether it says so of the spec as it is. A later deadline in a
+    /// changed spec gives it time again; a wall clock that was set back doesn't.
+    pub(crate) fn of(left: Option<Duration>, told: bool, of_this_spec: bool) -> Self {
+        match left {
+            None => Self::Ahead,
+            Some(left) if told && (left.is_zero() || of_this_spec) => Self::GivenUp,
+            Some(left) if left.is_zero() => Self::Passed,
+            Some(_) => Self::Ahead,
+        }
+    }
 }
 
 impl Rollout {
     /// | new Revision                         | then                                             |
     /// | ------------------------------------ | ------------------------------------------------ |
+    /// | not tried any more                   | as many new ones less as old ones answer         |
     /// | enough answer, and it asks for them  | it serves                                        |
     /// | enough answer                        | it is made to ask for them                       |
-    /// | too few at the deadline              | the old one goes on alone                        |
+    /// | too few at the deadline              | it is not tried any more                         |
     /// | never answered                       | one instance to prove it, beside all old ones    |
     /// | some answer                          | as many old ones less; new ones up to the surge  |
     pub(crate) fn step(&self) -> Step {
         let enough = self.proven && self.new_ready >= self.need;
-        if enough && self.new_asked >= self.need {
-            return Step::Done;
+        match self.deadline {
+            Deadline::GivenUp => self.back(),
+            _ if enough && self.new_asked >= self.need => Step::Done,
+            _ if enough => Step::Ask { new: self.need },
+            Deadline::Passed => self.back(),
+            Deadline::Ahead if !self.proven => Step::Run { old: self.need, new: 1 },
+            Deadline::Ahead => self.forth(),
         }
-        if enough {
-            return Step::Ask { new: self.need };
-        }
-        if self.expired {
-            return Step::GivenUp;
-        }
-        if !self.proven {
-            return Step::Run { old: self.need, new: 1 };
-        }
+    }
+
+    /// The new ones that answer stay, though the load needs fewer than it did.
+    fn forth(&self) -> Step {
         let old = self.need - self.new_ready;
-        let room = (self.need + self.surge.max(1)).saturating_sub(self.old_live.max(old));
-        Step::Run { old, new: room.min(self.need) }
+        let room = self.most().saturating_sub(self.old_live.max(old));
+        Step::Run { old, new: room.clamp(self.new_ready, self.need) }
+    }
+
+    /// Of the new Revision only what answers in place of old ones that don't yet; old ones are started
+    /// where new ones have gone.
+    fn back(&self) -> Step {
+        let answer = self.old_ready.min(self.need);
+        let new = self.new_ready.min(self.need - answer);
+        let free = self.most().saturating_sub(self.new_live);
+        let kept = self.old_live.min(self.most() - new);
+        Step::GivenUp { old: free.max(kept).clamp(answer, self.need), new }
+    }
+
+    fn most(&self) -> u32 {
+        self.need + self.surge.max(1)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn rollout(need: u32, surge: u32) -> Rollout {
-        Rollout { need, surge, old_live: need, new_ready: 0, new_asked: 1, proven: true, expired: false }
-    }
-
-    #[test]
-    fn an_unproven_revision_proves_itself_with_one_instance() {
-        let unproven = Rollout { proven: false, ..rollout(8, 3) };
-        assert_eq!(unproven.step(), Step::Run { old: 8, new: 1 });
-        assert_eq!(Rollout { expired: true, ..unproven }.step(), Step::GivenUp);
-    }
-
-    #[test]
-    fn without_load_a_proven_revision_serves_at_once() {
-        assert_eq!(rollout(0, 1).step(), Step::Done);
-        assert_eq!(Rollout { expired: true, ..rollout(0, 1) }.step(), Step::Done);
-    }
-
-    #[test]
-    fn instances_are_exchanged_in_steps_of_the_surge() {
-        let begun = rollout(8, 3);
-        assert_eq!(begun.step(), Step::Run { old: 8, new: 3 });
-        let further = Rollout { new_ready: 3, ..begun };
-        assert_eq!(further.step(), Step::Run { old: 5, new: 3 }, "old ones are still there");
-        assert_eq!(Rollout { old_live: 5, ..further }.step(), Step::Run { old: 5, new: 6 });
-    }
-
-    #[test]
-    fn it_serves_when_enough_answer_and_it_will_keep_them() {
-        let ready = Rollout { new_ready: 8, old_live: 1, ..rollout(8, 3) };
-        assert_eq!(ready.step(), Step::Ask { new: 8 });
-        assert_eq!(Rollout { new_asked: 8, ..ready }.step(), Step::Done);
-    }
-
-    #[test]
-    fn too_few_at_the_deadline_leave_the_old_one_serving() {
-        assert_eq!(Rollout { new_ready: 4, expired: true, ..rollout(8, 3) }.step(), Step::GivenUp);
-    }
-
-    proptest! {
-        /// Whatever comes up or goes down in whatever order: never more instances than allowed are
-        /// asked for, never fewer than needed answer, and it comes to its end.
-        #[test]
-        fn a_rollout_keeps_its_bounds_and_ends(need in 0..40_u32, surge in 0..10_u32, order in prop::collection::vec(0..4_u8, 400)) {
-            let (mut old_live, mut new_live, mut new_ready, mut asked) = (need, 1_u32, 1_u32, 1_u32);
-            let mut order = order.into_iter();
-            for _ in 0..400 {
-                let now = Rollout { need, surge, old_live, new_ready, new_asked: asked, proven: true, expired: false };
-                let (old, new) = match now.step() {
-                    Step::Run { old, new } => (old, new),
-                    Step::Ask { new } => { asked = new; continue; }
-                    Step::Done => break,
-                    Step::GivenUp => unreachable!(),
-                };
-                prop_assert!(old + new_ready >= need);
-                new_live = new_live.max(new);
-                prop_assert!(old_live.max(old) + new <= need + surge.max(1));
-                match order.next().unwrap_or(0) {
-                    0 | 1 => new_ready = (new_ready + 1).min(new_live),
-                    2 => old_live = old_live.saturating_sub(1).max(old),
-                    _ => old_live = old,
-                }
-            }
-            let end = Rollout { need, surge, old_live, new_ready, new_asked: asked, proven: true, expired: false };
-            prop_assert_eq!(end.step(), Step::Done);
-        }
-    }
-}
+mod tests;

@@ -19,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::{sync::RwLock, time::timeout};
 
-use crate::{Cluster, dump};
+use crate::{Cluster, Gateway, dump};
 
 /// No test takes this long unless something hangs.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -82,6 +82,13 @@ pub async fn in_namespace<T, F: Future<Output = T>>(name: &str, limit: Duration,
 }
 
 impl Context {
+    /// The same place, called by another way.
+    #[must_use]
+    pub fn through(&self, gateway: Gateway) -> Self {
+        let cluster = Cluster { gateway, ..self.cluster.clone() };
+        Self { cluster, namespace: self.namespace.clone() }
+    }
+
     /// Objects of one kind in the test's namespace.
     pub fn api<K>(&self) -> Api<K>
     where

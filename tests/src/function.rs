@@ -13,7 +13,7 @@ use lambent_api::{
 };
 use serde_json::{Value, json};
 
-use crate::{Answer, Cluster, Context, Request, await_condition};
+use crate::{Answer, Cluster, Context, Gateway, Request, await_condition};
 
 /// As whom the tests apply.
 const MANAGER: &str = "e2e";
@@ -222,6 +222,12 @@ impl Deployed {
         &self.cx.namespace
     }
 
+    /// The same Function, called by another way.
+    #[must_use]
+    pub fn through(&self, gateway: Gateway) -> Self {
+        Self { cx: self.cx.through(gateway), name: self.name.clone() }
+    }
+
     /// What to send to the gateway for this path and query of the function.
     pub fn path(&self, rest: &str) -> String {
         format!("/fn/{}/{}{rest}", self.cx.namespace, self.name)
@@ -252,6 +258,11 @@ impl Deployed {
     /// Calls it so many times at once.
     pub async fn call_at_once(&self, count: usize, rest: &str) -> Vec<Answer> {
         join_all((0..count).map(|_| self.call(rest))).await
+    }
+
+    /// As [`Deployed::call_at_once`], where connections may be refused or cut off.
+    pub async fn try_call_at_once(&self, count: usize, rest: &str) -> Vec<anyhow::Result<Answer>> {
+        join_all((0..count).map(|_| self.cx.gateway.try_send(Request::get(&self.path(rest))))).await
     }
 
     fn owned(&self) -> ListParams {

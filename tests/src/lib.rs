@@ -20,6 +20,7 @@ pub mod function;
 pub mod http;
 pub mod in_flight;
 pub mod load;
+pub mod locked_registry;
 pub mod process;
 pub mod raw;
 pub mod registry;

@@ -1,9 +1,6 @@
 //! Callers that go on while something is done.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::{
@@ -11,7 +8,7 @@ use tokio::{
     time::{Instant, interval},
 };
 
-use crate::{Answer, Deployed, Request};
+use crate::{Answer, Deployed};
 
 /// Calls without a pause until the work is done: what it gives.
 ///
@@ -27,39 +24,6 @@ pub async fn under_load<T>(function: &Deployed, callers: usize, rest: &str, work
         _ = join_all((0..callers).map(|_| caller())) => unreachable!("callers don't end"),
         done = work => done,
     }
-}
-
-/// As [`under_load`], but a connection that is refused or cut off is counted: what the work gives, how
-/// many were answered, and how many connections were lost.
-///
-/// # Panics
-/// If a call is answered with anything but 200.
-pub async fn under_load_with_cuts<T>(
-    function: &Deployed,
-    callers: usize,
-    rest: &str,
-    work: impl Future<Output = T>,
-) -> (T, usize, usize) {
-    let (answered, cut) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let caller = async || -> () {
-        loop {
-            match function.cluster().gateway.try_send(Request::get(&function.path(rest))).await {
-                Ok(answer) => {
-                    answer.expect(200);
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(_) => {
-                    cut.fetch_add(1, Ordering::Relaxed);
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            }
-        }
-    };
-    let done = tokio::select! {
-        _ = join_all((0..callers).map(|_| caller())) => unreachable!("callers don't end"),
-        done = work => done,
-    };
-    (done, answered.into_inner(), cut.into_inner())
 }
 
 /// So many calls a second for so long, each at its time whether or not others were answered.

@@ -99,9 +99,20 @@ impl System {
     /// # Panics
     /// If there is none that runs.
     pub async fn gateway_pod(&self) -> Gateway {
-        let pod = self.pods("gateway").await.expect("pods").into_iter().find(is_ready).expect("a gateway");
-        let address = pod.status.and_then(|status| status.pod_ip).expect("an address");
-        Gateway::new(&format!("http://{address}:8080"))
+        self.gateways().await.expect("pods").into_iter().next().expect("a gateway").1
+    }
+
+    /// The gateways that are ready, by the names of their pods, without the Service before them.
+    ///
+    /// # Errors
+    /// If the API server doesn't answer.
+    pub async fn gateways(&self) -> anyhow::Result<Vec<(String, Gateway)>> {
+        let ready = self.pods("gateway").await?.into_iter().filter(is_ready);
+        let gateway = |pod: Pod| {
+            let address = pod.status.and_then(|status| status.pod_ip)?;
+            Some((pod.metadata.name?, Gateway::new(&format!("http://{address}:8080"))))
+        };
+        Ok(ready.filter_map(gateway).collect())
     }
 
     /// What a part's pods logged.
@@ -176,15 +187,24 @@ impl System {
     /// # Panics
     /// If there is none on this machine, or none takes its place.
     pub async fn kill(&self, component: &str) {
+        let name = self.pods(component).await.expect("pods").swap_remove(0).metadata.name.expect("a name");
+        self.kill_pod(component, &name).await;
+    }
+
+    /// As [`System::kill`], this one of a part's pods.
+    ///
+    /// # Panics
+    /// If it is not on this machine, or none takes its place.
+    pub async fn kill_pod(&self, component: &str, name: &str) {
         let pods = self.pods(component).await.expect("pods");
         let count = pods.len();
-        let pod = pods.into_iter().next().expect("a pod");
+        let is_it = |pod: &Pod| pod.metadata.name.as_deref() == Some(name);
+        let pod = pods.into_iter().find(is_it).expect("the pod");
         for pid in process::of_containers(&pod).expect("processes on this machine") {
             process::signal("KILL", pid).expect("a killed process");
         }
         let at_once = DeleteParams::default().grace_period(0);
-        let name = pod.metadata.name.expect("a name");
-        self.pod_api().delete(&name, &at_once).await.expect("a deleted pod");
+        self.pod_api().delete(name, &at_once).await.expect("a deleted pod");
         await_condition(format!("another pod of {component}"), async || {
             let ready = self.pods(component).await?.into_iter().filter(is_ready);
             let others = ready.filter(|other| other.metadata.uid != pod.metadata.uid).count();
@@ -202,6 +222,16 @@ impl System {
         let pods = self.pods(component).await.expect("pods");
         let pids = pods.iter().flat_map(|pod| process::of_containers(pod).expect("processes on this machine"));
         process::Frozen::new(pids.collect(), limit).expect("stopped processes")
+    }
+
+    /// Stops the processes of one pod until what is returned is dropped.
+    ///
+    /// # Panics
+    /// If there are none on this machine.
+    pub async fn freeze_pod(&self, name: &str, limit: Duration) -> process::Frozen {
+        let pod = self.pod_api().get(name).await.expect("the pod");
+        process::Frozen::new(process::of_containers(&pod).expect("processes on this machine"), limit)
+            .expect("stopped processes")
     }
 
     /// Waits until a part's Deployment is as it is wanted and its former pods are gone, so that

@@ -52,7 +52,7 @@ fn input(serving: Option<&str>, latest: Option<&str>, revisions: Vec<RevisionVie
         min: 0,
         max: 10,
         surge: 2,
-        expired: false,
+        deadline: Deadline::Ahead,
         history: 10,
         revisions,
     }
@@ -152,9 +152,38 @@ fn a_rollout_under_load_exchanges_instances_step_by_step() {
 fn after_the_deadline_the_old_revision_goes_on_alone() {
     let a = revision("a", 1).proven().asks(2).with([State::Ready]);
     let mut input = input(Some("a"), Some("b"), vec![a, revision("b", 2).asks(1).with([starting()])]);
-    input.expired = true;
+    input.deadline = Deadline::Passed;
     let plan = plan(&input);
     assert_eq!((plan.serving.as_deref(), wanted(&plan)), (Some("a"), vec![("a", 2), ("b", 0)]));
+}
+
+#[test]
+fn half_way_at_the_deadline_it_goes_back_step_by_step() {
+    let ready = |count| std::iter::repeat_n(State::Ready, count);
+    let at = |old: usize, starting_old: usize, new: usize| {
+        let a = revision("a", 1).proven().asks(10).with(ready(old).chain((0..starting_old).map(|_| starting())));
+        let b = revision("b", 2).proven().asks(1).with(ready(new).chain([starting()]));
+        let mut input = input(Some("a"), Some("b"), vec![a, b]);
+        input.deadline = Deadline::GivenUp;
+        let plan = plan(&input);
+        assert_eq!(plan.serving.as_deref(), Some("a"));
+        (plan.revisions["a"].wanted, plan.revisions["a"].start.len(), plan.revisions["b"].wanted)
+    };
+    assert_eq!(at(2, 0, 8), (3, 1, 8), "nine new ones are still there");
+    assert_eq!(at(2, 2, 8), (4, 0, 8), "none of them answers yet");
+    assert_eq!(at(4, 0, 8), (4, 0, 6));
+    assert_eq!(at(4, 0, 5), (6, 2, 5));
+    assert_eq!(at(10, 0, 2), (10, 0, 0));
+}
+
+#[test]
+fn another_change_in_mid_rollout_asks_the_serving_one_for_all_first() {
+    let ready = |count| std::iter::repeat_n(State::Ready, count);
+    let a = revision("a", 1).proven().asks(8).with(ready(4));
+    let b = revision("b", 2).proven().asks(1).with(ready(4));
+    let plan = plan(&input(Some("a"), Some("c"), vec![a, b, revision("c", 3)]));
+    assert_eq!(plan.revisions["a"].start.len(), 4);
+    assert!(stops(&plan, "b").iter().all(|(_, how, _)| *how == Stop::Gracefully), "requests may be there");
 }
 
 #[test]
@@ -306,9 +335,10 @@ prop_compose! {
         a in any_revision("a"), b in any_revision("b"), c in any_revision("c"),
         serving in proptest::option::of(proptest::sample::select(vec!["a", "b", "c", "gone"])),
         latest in proptest::option::of(proptest::sample::select(vec!["a", "b", "c"])),
-        max in 1_u32..15, min in 0_u32..5, history in 0_usize..3, expired in proptest::bool::weighted(0.2),
+        max in 1_u32..15, min in 0_u32..5, history in 0_usize..3,
+        deadline in prop_oneof![4 => Just(Deadline::Ahead), 1 => Just(Deadline::Passed), 1 => Just(Deadline::GivenUp)],
     ) -> Input {
-        Input { min: min.min(max), max, history, expired, ..input(serving, latest, vec![a, b, c]) }
+        Input { min: min.min(max), max, history, deadline, ..input(serving, latest, vec![a, b, c]) }
     }
 }
 
@@ -395,7 +425,7 @@ proptest! {
     fn carrying_it_out_twice_changes_nothing(input in any_input()) {
         let first = plan(&input);
         // A rollout goes on as soon as its last step is made.
-        prop_assume!(!matches!(first.step, Some(Step::Run { .. } | Step::Ask { .. })));
+        prop_assume!(!matches!(first.step, Some(Step::Run { .. } | Step::Ask { .. } | Step::GivenUp { .. })));
         let second = plan(&carried_out(input, &first));
         prop_assert_eq!(&second.serving, &first.serving);
         for todo in second.revisions.values() {

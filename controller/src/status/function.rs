@@ -10,6 +10,9 @@ use lambent_api::{
 
 use super::Counts;
 
+/// The reason of a Revision that is not tried any more.
+const GIVEN_UP: &str = "RolloutDeadlineExceeded";
+
 /// How far the current spec of a Function is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -101,6 +104,11 @@ fn rollout_since(old: &FunctionStatus, view: &View<'_>, now: Timestamp) -> Optio
     (view.serving.is_some() && view.latest.is_some() && view.serving != view.latest).then_some(begun)
 }
 
+/// Whether a status says of its latest Revision that it is not tried any more.
+pub(crate) fn is_given_up(status: &FunctionStatus) -> bool {
+    status.conditions.find(ConditionType::Ready).is_some_and(|c| c.reason == GIVEN_UP)
+}
+
 /// | progress               | Ready | Reconciling | Stalled | reason              |
 /// | ---------------------- | ----- | ----------- | ------- | ------------------- |
 /// | Serving                | True  |             |         | Serving             |
@@ -140,7 +148,7 @@ fn reason(view: &View<'_>) -> Reason {
         Progress::RollingOut { ready, need } => {
             ("RollingOut", format!("{ready} of {need} instances of {latest} answer"))
         }
-        Progress::GivenUp(reason) => ("RolloutDeadlineExceeded", given_up(latest, reason.as_ref())),
+        Progress::GivenUp(reason) => (GIVEN_UP, given_up(latest, reason.as_ref())),
     };
     // Whoever reads that the new one fails wants to know whether callers notice.
     let other = view.serving.as_ref().filter(|serving| Some(*serving) != view.latest.as_ref());

@@ -12,10 +12,16 @@ install_lambent() {
   release=$tag-$(content_hash "$ROOT/charts/lambent")-$(sha256sum <"$HERE/lib/install.sh" | cut -c 1-12)
   if stamp_is release "$release" && is_available; then return; fi
   say "installing the chart"
+  restrict_namespace
   forget_unfinished_release
   upgrade_release "$tag" || { dump; fail "helm could not install the chart"; }
   wait_until_available || { dump; fail "Lambent does not become available"; }
   set_stamp release "$release"
+}
+
+restrict_namespace() { # before the first pod: no part of Lambent may need more
+  kube create namespace "$NAMESPACE" >/dev/null 2>&1 || :
+  kube label --overwrite namespace "$NAMESPACE" pod-security.kubernetes.io/enforce=restricted >/dev/null
 }
 
 upgrade_release() { # TAG
@@ -24,7 +30,7 @@ upgrade_release() { # TAG
     --set image.repository="$REGISTRY/lambent" --set-string image.tag="$1" \
     --set gateway.service.type=NodePort --set gateway.service.nodePort="$GATEWAY_PORT" \
     --set gateway.domain=fn.example --set gateway.replicas=2 \
-    --set "controller.plainHttpRegistries={$REGISTRY}" >/dev/null
+    --set "controller.plainHttpRegistries={$REGISTRY,$LOCKED_REGISTRY}" >/dev/null
 }
 
 # A helm that was killed leaves its release locked for ever.

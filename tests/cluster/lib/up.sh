@@ -4,7 +4,7 @@
 SYSCTLS=(net.ipv4.ip_forward net.ipv4.conf.all.route_localnet vm.overcommit_memory kernel.panic kernel.panic_on_oops)
 # Where containerd, CNI, the kubelet and buildah write whatever they are told.
 HOST_FOLDERS=(/etc/cni /run/containerd /var/lib/cni /var/lib/containers/cache /var/lib/kubelet /var/log/containers /var/log/pods)
-PORTS=(2379 2380 5000 6443 10250)
+PORTS=(2379 2380 5000 5001 6443 10250)
 
 kube() { "$BIN/kubectl" --kubeconfig "$DIR/admin.kubeconfig" --request-timeout=10s "$@"; }
 
@@ -144,8 +144,11 @@ Y
 }
 
 start_containerd() {
-  mkdir -p "certs.d/$REGISTRY"
-  printf 'server = "http://%s"\n[host."http://%s"]\n' "$REGISTRY" "$REGISTRY" >"certs.d/$REGISTRY/hosts.toml"
+  local registry
+  for registry in "$REGISTRY" "$LOCKED_REGISTRY"; do
+    mkdir -p "certs.d/$registry"
+    printf 'server = "http://%s"\n[host."http://%s"]\n' "$registry" "$registry" >"certs.d/$registry/hosts.toml"
+  done
   # restrict_oom_score_adj: inside a container or a small VM nobody may lower oom_score_adj, and then no pod would start.
   cat >containerd.toml <<Y
 version = 2

@@ -2,10 +2,20 @@
 
 use std::fs;
 
+use anyhow::ensure;
+use k8s_openapi::{
+    api::{core::v1::Pod, policy::v1::PodDisruptionBudget},
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
+};
+use kube::{
+    Api,
+    api::{EvictParams, PostParams},
+};
 use lambent_tests::{
-    Cluster, Context, alone_on_the_cluster,
+    Cluster, Context, alone_on_the_cluster, await_condition,
     command::{Done, checkout, helm},
     function::uid,
+    load::under_load,
     system::{COMPONENTS, NAMESPACE, System},
     with_temp_ns,
 };
@@ -75,6 +85,70 @@ async fn only_the_controllers_role_creates_pods() {
         };
         assert!(!rules.iter().any(creates) || name.contains("controller"), "{name} creates pods");
     }
+}
+
+#[tokio::test]
+async fn only_a_part_with_several_pods_has_a_disruption_budget() {
+    let cluster = Cluster::from_env().await;
+    let budgets = async |more: &[&str]| -> Vec<PodDisruptionBudget> {
+        let manifests = template(&cluster, more).await.expect();
+        let texts = manifests.split("\n---").filter(|text| text.contains("kind: PodDisruptionBudget"));
+        texts.map(|text| serde_yaml::from_str(text).expect("a PodDisruptionBudget")).collect()
+    };
+    assert!(budgets(&[]).await.is_empty(), "nobody could drain the node of a single one");
+    let [budget] = &budgets(&["--set", "gateway.replicas=2"]).await[..] else { panic!("not one") };
+    let spec = budget.spec.as_ref().unwrap();
+    assert_eq!(spec.max_unavailable, Some(IntOrString::Int(1)));
+    let labels = spec.selector.as_ref().and_then(|selector| selector.match_labels.as_ref()).unwrap();
+    assert_eq!(labels["app.kubernetes.io/component"], "gateway");
+}
+
+#[tokio::test]
+async fn the_last_gateway_is_not_evicted() {
+    alone_on_the_cluster(async |cx: Context| {
+        let system = System::new(&cx);
+        let names: Vec<String> = system.gateways().await.unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), 2, "the tests want two gateways");
+        let budgets: Api<PodDisruptionBudget> = Api::namespaced(cx.client.clone(), NAMESPACE);
+        await_condition("a gateway that may go", async || {
+            let status = budgets.get("lambent-gateway").await?.status.unwrap_or_default();
+            ensure!(status.disruptions_allowed == 1, "{status:?}");
+            Ok(())
+        })
+        .await;
+        let pods: Api<Pod> = Api::namespaced(cx.client.clone(), NAMESPACE);
+        let hello = cx.deploy("hello", json!({"image": cx.image("hello"), "scale": {"min": 1}})).await;
+        under_load(&hello, 2, "/", async {
+            pods.evict(&names[0], &EvictParams::default()).await.unwrap();
+            let refused = pods.evict(&names[1], &EvictParams::default()).await;
+            system.settled("gateway").await;
+            let Err(kube::Error::Api(status)) = refused else { panic!("the last gateway was evicted") };
+            assert!(status.code == 429 && status.message.contains("disruption budget"), "{status:?}");
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_part_runs_where_pod_security_is_restricted() {
+    with_temp_ns(async |cx: Context| {
+        let namespace = cx.namespaces().get(NAMESPACE).await.unwrap();
+        let labels = namespace.metadata.labels.unwrap_or_default();
+        assert_eq!(labels.get("pod-security.kubernetes.io/enforce").map(String::as_str), Some("restricted"));
+        let pods: Api<Pod> = Api::namespaced(cx.client.clone(), NAMESPACE);
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
+        for component in COMPONENTS {
+            let template = System::new(&cx).deployment(component).await.spec.unwrap().template;
+            let metadata = ObjectMeta { generate_name: Some("restricted-".into()), ..ObjectMeta::default() };
+            let mut pod = Pod { metadata, spec: template.spec, status: None };
+            pods.create(&dry, &pod).await.expect("a pod within `restricted`");
+            pod.spec.as_mut().unwrap().host_network = Some(true);
+            let refused = pods.create(&dry, &pod).await.expect_err("a refusal").to_string();
+            assert!(refused.contains("PodSecurity"), "{refused}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

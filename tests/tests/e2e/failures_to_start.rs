@@ -5,13 +5,14 @@ use std::time::Duration;
 use anyhow::ensure;
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-    core::v1::{Event, Pod, ResourceQuota},
+    core::v1::{Event, Pod, ResourceQuota, Secret},
 };
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use lambent_tests::{Context, Deployed, await_condition, with_temp_ns};
+use lambent_api::ConditionType;
+use lambent_tests::{Context, Deployed, await_condition, locked_registry::LockedRegistry, registry, with_temp_ns};
 use serde_json::json;
 
 /// Long before a queue.timeout of 30 s, on the busiest machine.
@@ -34,14 +35,7 @@ async fn an_image_that_does_not_exist_is_told_to_author_and_caller() {
         let words = missing.await_not_ready("ImageNotFound").await;
         assert!(words.contains("no-such-image") && words.contains("check repository and tag"), "{words}");
         refuses_callers(&missing, &["ImageNotFound", "no-such-image"]).await;
-        let event = await_condition("an Event", async || {
-            let events = cx.api::<Event>().list(&ListParams::default()).await?.items;
-            let found = events.into_iter().find(|e| e.involved_object.name.as_deref() == Some("missing"));
-            found.ok_or_else(|| anyhow::anyhow!("none about it"))
-        })
-        .await;
-        assert_eq!(event.type_.as_deref(), Some("Warning"));
-        assert!(event.message.is_some_and(|text| text.contains("no-such-image")));
+        await_event(&missing, "no-such-image").await;
     })
     .await;
 }
@@ -59,11 +53,40 @@ async fn a_registry_that_is_away_is_told_at_once() {
 #[tokio::test]
 async fn an_image_that_appears_later_makes_the_function_ready() {
     with_temp_ns(async |cx: Context| {
-        let missing = cx.apply("missing", json!({"image": cx.image("no-such-image")})).await;
+        let name = &cx.namespace;
+        let missing = cx.apply("missing", json!({"image": cx.image(name)})).await;
         missing.await_not_ready("ImageNotFound").await;
-        missing.change(json!({"image": cx.image("hello")})).await;
+        refuses_callers(&missing, &["ImageNotFound", name]).await;
+        // Pushed by somebody else: nobody touches the Function.
+        registry::copy(&cx, "hello:1", &format!("{name}:1")).await;
         missing.await_ready().await;
         missing.call("/").await.expect(200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_wrong_pull_secret_is_told_at_once_and_the_right_one_is_noticed() {
+    with_temp_ns(async |cx: Context| {
+        let registry = LockedRegistry::start(&cx, &cx.namespace, "right").await;
+        let secret = |password| json!({"stringData": registry.pull_secret(password)});
+        let mut wrong = secret("wrong");
+        wrong["metadata"] = json!({"name": "pull"});
+        wrong["type"] = json!("kubernetes.io/dockerconfigjson");
+        let _: Secret = cx.create(wrong).await;
+        let pod = json!({"imagePullSecrets": [{"name": "pull"}]});
+        let locked = cx.apply("locked", json!({"image": registry.image("hello"), "pod": pod})).await;
+        // Of "Unauthorized" or "authorization", as the node's runtime has it.
+        await_stalled(&locked, "authoriz").await;
+        refuses_callers(&locked, &["authoriz"]).await;
+        let image = locked.condition(ConditionType::ImageResolved).await.unwrap();
+        assert!(image.message.contains("imagePullSecrets"), "{image:?}");
+        await_event(&locked, "authoriz").await;
+
+        let right = Patch::Merge(secret("right"));
+        cx.api::<Secret>().patch("pull", &PatchParams::default(), &right).await.unwrap();
+        locked.await_ready().await;
+        locked.call("/").await.expect(200);
     })
     .await;
 }
@@ -211,6 +234,24 @@ async fn a_process_that_never_listens_is_told_after_the_start_timeout() {
 }
 
 #[tokio::test]
+async fn a_process_that_listens_on_another_port_is_told_after_the_start_timeout() {
+    with_temp_ns(async |cx: Context| {
+        let serve = "import http.server as h, socketserver as s\n\
+                     s.TCPServer(('', 9999), h.SimpleHTTPRequestHandler).serve_forever()";
+        let spec = json!({"image": cx.image("python"), "command": ["python3", "-c", serve], "startTimeout": "5s"});
+        let elsewhere = cx.apply("elsewhere", spec).await;
+        let words = elsewhere.await_not_ready("StartTimeout").await;
+        assert!(words.contains("no answer") && words.contains("startTimeout"), "{words}");
+        refuses_callers(&elsewhere, &["StartTimeout", "no answer"]).await;
+        await_event(&elsewhere, "startTimeout").await;
+        elsewhere.change(json!({"port": 9999})).await;
+        elsewhere.await_ready().await;
+        elsewhere.call("/").await.expect(200);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_failing_readiness_probe_keeps_callers_out_until_the_start_timeout() {
     with_temp_ns(async |cx: Context| {
         let probe = json!({"tcpSocket": {"port": 9}, "periodSeconds": 1});
@@ -272,10 +313,25 @@ async fn a_new_revision_that_can_not_start_leaves_the_old_one_serving() {
     .await;
 }
 
+/// Waits for a warning about the Function with these words.
+async fn await_event(function: &Deployed, words: &str) {
+    let events: Api<Event> = Api::namespaced(function.cluster().client.clone(), function.namespace());
+    await_condition(format!("an Event about {}", function.name), async || {
+        let of_it = format!("involvedObject.kind=Function,involvedObject.name={}", function.name);
+        let all = events.list(&ListParams::default().fields(&of_it)).await?.items;
+        let told: Vec<_> = all.into_iter().map(|event| (event.type_, event.message.unwrap_or_default())).collect();
+        let is_it =
+            |(type_, text): &(Option<String>, String)| type_.as_deref() == Some("Warning") && text.contains(words);
+        ensure!(told.iter().any(is_it), "{told:?}");
+        Ok(())
+    })
+    .await;
+}
+
 /// Waits until the Function is given up for now, with these words.
 async fn await_stalled(function: &Deployed, words: &str) {
     await_condition(format!("{} to be Stalled", function.name), async || {
-        let stalled = function.condition(lambent_api::ConditionType::Stalled).await?;
+        let stalled = function.condition(ConditionType::Stalled).await?;
         ensure!(stalled.status == "True" && stalled.message.contains(words), "{stalled:?}");
         Ok(())
     })

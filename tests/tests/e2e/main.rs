@@ -23,6 +23,7 @@ mod replaced_pods;
 mod revisions;
 mod rollouts;
 mod routing;
+mod scale_down;
 mod scaling;
 mod several_gateways;
 mod streaming;

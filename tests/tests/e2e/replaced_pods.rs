@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, EvictParams, Patch, PatchParams},
 };
 use lambent_tests::{Context, Deployed, Request, await_condition, examples::Run, function::uid, with_temp_ns};
@@ -67,13 +67,31 @@ async fn a_failed_pod_is_replaced_and_its_object_removed() {
 
 #[tokio::test]
 async fn a_request_in_a_deleted_pod_is_answered_and_new_ones_go_elsewhere() {
+    goes_with_a_request(async |pods, name| {
+        pods.delete(name, &DeleteParams::default()).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_in_an_evicted_pod_is_answered_and_new_ones_go_elsewhere() {
+    goes_with_a_request(async |pods, name| {
+        pods.evict(name, &EvictParams::default()).await.unwrap();
+    })
+    .await;
+}
+
+/// A pod with a request and room for more is taken away by somebody else.
+async fn goes_with_a_request(take_away: impl AsyncFnOnce(&Api<Pod>, &str)) {
     with_temp_ns(async |cx: Context| {
-        let (slow, pod) = warm(&cx).await;
-        let in_flight = slow.start("/?ms=5000").await;
-        cx.api::<Pod>().delete(&pod.name_any(), &DeleteParams::default()).await.unwrap();
-        let other = await_another(&slow, &pod).await;
-        let next = Run::of(&slow.call("/?ms=10").await.expect(200));
-        assert_eq!(next.host, other.name_any());
+        let spec = json!({"image": cx.image("slow"), "concurrency": 5, "scale": {"min": 1, "max": 2}});
+        let slow = cx.deploy("slow", spec).await;
+        let pod = slow.await_instances(1).await.remove(0);
+        let in_flight = slow.start("/?ms=8000").await;
+        take_away(&cx.api::<Pod>(), &pod.name_any()).await;
+        await_another(&slow, &pod).await;
+        let next = Run::all(slow.call_at_once(8, "/?ms=100").await);
+        assert!(next.iter().all(|run| run.host != pod.name_any()), "{pod:?}: {next:?}");
         let answer = in_flight.answer().await.expect(200);
         assert_eq!(Run::of(&answer).host, pod.name_any());
     })

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::ensure;
 use lambent_api::{ConditionType, Conditions};
-use lambent_tests::{Context, Deployed, await_condition, function::revision_of, load::under_load, with_temp_ns};
+use lambent_tests::{
+    Context, Deployed, await_condition, examples::mirror, function::revision_of, load::under_load,
+    wait::await_condition_for, with_temp_ns,
+};
 use serde_json::json;
 
 /// Instances by Revision.
@@ -74,6 +77,41 @@ async fn a_revision_that_is_not_ready_at_the_deadline_is_given_up_and_tried_agai
         hello.change(json!({"image": cx.image("hello"), "args": null})).await;
         hello.await_ready().await;
         assert_eq!(hello.serving().await, good);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rollout_that_is_stuck_half_way_goes_back_at_the_deadline_and_no_call_fails() {
+    with_temp_ns(async |cx: Context| {
+        // Of the second version only the first two instances ever listen.
+        let stuck = "import os, time\nwhile os.environ['V'] == 'two' and os.uname().nodename[-1] not in '01':\n \
+                     time.sleep(1)\n";
+        let mut spec = mirror(&cx);
+        spec["command"][2] = json!(format!("{stuck}{}", spec["command"][2].as_str().unwrap()));
+        spec["env"] = json!([{"name": "V", "value": "one"}]);
+        spec["scale"] = json!({"min": 4, "max": 4, "idle": "1h"});
+        spec["rollout"] = json!({"maxSurge": 1, "deadline": "30s"});
+        let function = cx.deploy("stuck", spec).await;
+        function.await_instances(4).await;
+        let good = function.serving().await;
+        let (mut most, mut fewest_old) = (0, 4);
+        under_load(&function, 4, "/", async {
+            function.change(json!({"env": [{"name": "V", "value": "two"}]})).await;
+            await_condition_for(Duration::from_secs(120), "the first version to go on alone", async || {
+                let now = instances(&function).await?;
+                let (old, all) = (now.get(&good).copied().unwrap_or(0), now.values().sum::<usize>());
+                (most, fewest_old) = (most.max(all), fewest_old.min(old));
+                let ready = function.condition(ConditionType::Ready).await?;
+                ensure!(ready.reason == "RolloutDeadlineExceeded" && (old, all) == (4, 4), "{now:?} {ready:?}");
+                Ok(())
+            })
+            .await;
+        })
+        .await;
+        assert!(fewest_old == 2, "not half-way: {fewest_old} old ones at the least");
+        assert!(most <= 5, "{most} instances at once");
+        assert_eq!(function.serving().await, good);
     })
     .await;
 }

@@ -1,12 +1,8 @@
 //! Two gateways, one of which dies or is replaced.
 
 use anyhow::ensure;
-use futures::future::join_all;
-use kube::{Api, api::DeleteParams};
 use lambent_tests::{
-    Context, Deployed, alone_on_the_cluster, await_condition,
-    examples::Run,
-    system::{NAMESPACE, System},
+    Context, Deployed, Gateway, alone_on_the_cluster, await_condition, examples::Run, in_flight::Place, system::System,
     with_temp_ns,
 };
 use serde_json::json;
@@ -14,7 +10,7 @@ use serde_json::json;
 /// The metric that tells how many Functions a gateway owns is summed over all: each has one owner.
 async fn requests_end(function: &Deployed) {
     await_condition("no request to be counted", async || {
-        let now = function.requests(lambent_tests::in_flight::Place::InFlight).await?;
+        let now = function.requests(Place::InFlight).await?;
         ensure!(now == 0, "{now}");
         Ok(())
     })
@@ -41,25 +37,23 @@ async fn a_killed_gateway_takes_down_only_its_own_requests_and_the_other_takes_o
         let spec = json!({"image": cx.image("slow"), "concurrency": 2, "scale": {"min": 2, "max": 2}, "timeout": "5s"});
         let slow = cx.deploy("slow", spec).await;
         let system = System::new(&cx);
-        let victim = system.running("gateway").await.unwrap().remove(0);
-        let calls = join_all((0..24).map(|_| cx.gateway.try_send(lambent_tests::Request::get(&slow.path("/?ms=400")))));
+        let gateways = system.gateways().await.unwrap();
+        let [(victim, killed), (_, survivor)] = &gateways[..] else { panic!("the tests want two gateways") };
+        let calls = async |gateway: &Gateway| slow.through(gateway.clone()).try_call_at_once(12, "/?ms=800").await;
         let kill = async {
             await_condition("all slots to be used", async || {
-                let now = slow.requests(lambent_tests::in_flight::Place::InFlight).await?;
+                let now = slow.requests(Place::InFlight).await?;
                 ensure!(now == 4, "{now}");
                 Ok(())
             })
             .await;
-            let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(cx.client.clone(), NAMESPACE);
-            let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
-            pods.delete(&victim, &now).await.unwrap();
+            system.kill_pod("gateway", victim).await;
         };
-        let (answers, ()) = tokio::join!(calls, kill);
-        // Those whose connection was to the killed one are cut off; nobody else notices.
-        let (cut, answered): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_err);
-        assert!(answered.len() >= 4, "{} cut off", cut.len());
-        for answer in answered {
-            answer.unwrap().expect(200);
+        let (lost, kept, ()) = tokio::join!(calls(killed), calls(survivor), kill);
+        assert!(lost.iter().any(Result::is_err), "it was not killed in time");
+        lost.into_iter().flatten().for_each(|answer| drop(answer.expect(200)));
+        for answer in kept {
+            answer.expect("an answer of the one that lives").expect(200);
         }
         await_condition("the other one to serve", async || {
             let answer = cx.gateway.try_send(lambent_tests::Request::get(&slow.path("/?ms=1"))).await?;

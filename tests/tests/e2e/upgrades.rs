@@ -1,17 +1,25 @@
 //! `helm upgrade` and `helm uninstall` under traffic.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::ensure;
 use futures::future::join_all;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use lambent_tests::{
-    Context, Request, alone_on_the_cluster, await_condition,
+    Context, Deployed, Gateway, Request, alone_on_the_cluster, await_condition,
     command::{checkout, helm},
-    examples::Run,
+    examples::{self, Run, mirror},
     function::uid,
+    http::Streaming,
     load::under_load,
+    raw::Raw,
+    registry,
     system::{COMPONENTS, NAMESPACE, System},
 };
 use serde_json::json;
@@ -19,6 +27,8 @@ use tempfile::TempDir;
 
 /// A short name of Functions in another version of the chart.
 const OTHER_NAME: &str = "lfn";
+/// Longer than the chart's gateway.drainDelaySeconds.
+const DRAIN_DELAY: Duration = Duration::from_secs(8);
 
 #[tokio::test]
 async fn an_upgrade_that_replaces_every_part_fails_no_call_and_scaling_goes_on() {
@@ -67,6 +77,84 @@ async fn an_upgrade_that_replaces_every_part_fails_no_call_and_scaling_goes_on()
         Run::all(slow.call_at_once(6, "/?ms=100").await);
     })
     .await;
+}
+
+#[tokio::test]
+async fn streams_that_are_open_when_the_image_is_upgraded_go_on_until_they_end() {
+    alone_on_the_cluster(async |cx: Context| {
+        let system = System::new(&cx);
+        let spec = json!({"image": cx.image("stream"), "concurrency": 20, "scale": {"max": 1}});
+        let stream = cx.deploy("stream", spec).await;
+        let mut mirrors = mirror(&cx);
+        mirrors["concurrency"] = json!(20);
+        let mirror = cx.deploy("mirror", mirrors).await;
+        let (mut events, mut sockets) = (Vec::new(), Vec::new());
+        for (_, gateway) in system.gateways().await.unwrap() {
+            events.push(gateway.open(Request::get(&stream.path(&examples::events(100_000, 200)))).await.unwrap());
+            sockets.push(upgraded(&gateway, &mirror).await);
+        }
+        let before = system.running("gateway").await.unwrap();
+        let image = image_of(&system).await;
+        let (name, tag) = image.strip_prefix(&format!("{}/", cx.registry)).unwrap().split_once(':').unwrap();
+        let other = format!("{tag}-again");
+        registry::copy(&cx, &format!("{name}:{tag}"), &format!("{name}:{other}")).await;
+        under_load(&stream, 2, &examples::lines(1, 1), async {
+            upgrade_to(&cx, &other).await;
+            await_condition("none but new gateways", async || {
+                let now = system.running("gateway").await?;
+                ensure!(now.len() == before.len() && now.iter().all(|pod| !before.contains(pod)), "{now:?}");
+                Ok(())
+            })
+            .await;
+            assert!(image_of(&system).await.ends_with(&other));
+            for events in &mut events {
+                still_come(events).await;
+            }
+            for socket in &mut sockets {
+                socket.send("late\n").await;
+                assert_eq!(socket.line().await, "late\n");
+            }
+            drop((events, sockets));
+            // The old ones were there for nothing but these.
+            system.settled("gateway").await;
+            upgrade_to(&cx, tag).await;
+            for component in COMPONENTS {
+                system.settled(component).await;
+            }
+        })
+        .await;
+        assert_eq!(image_of(&system).await, image);
+    })
+    .await;
+}
+
+/// Events for longer than a gateway that stops serves on for those who don't know yet.
+async fn still_come(events: &mut Streaming) {
+    let begun = Instant::now();
+    while begun.elapsed() < DRAIN_DELAY {
+        events.line().await.unwrap().expect("more events");
+    }
+}
+
+/// A connection on which each line comes back.
+async fn upgraded(gateway: &Gateway, mirror: &Deployed) -> Raw {
+    let mut raw = Raw::connect(gateway).await;
+    let path = mirror.path("/");
+    raw.send(format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n")).await;
+    let head = raw.head().await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    raw
+}
+
+async fn image_of(system: &System) -> String {
+    let pod = system.deployment("gateway").await.spec.and_then(|spec| spec.template.spec).unwrap();
+    pod.containers.into_iter().next().and_then(|container| container.image).unwrap()
+}
+
+async fn upgrade_to(cx: &Context, tag: &str) {
+    let (chart, set) = (this_chart(), format!("image.tag={tag}"));
+    let arguments = ["upgrade", "lambent", &chart, "--namespace", NAMESPACE, "--reuse-values", "--set-string", &set];
+    helm(cx, &arguments).await.expect();
 }
 
 #[tokio::test]

@@ -109,6 +109,13 @@ fn what_the_registry_said_survives_a_restart_of_the_controller() {
 }
 
 #[test]
+fn a_status_tells_whether_its_revision_was_given_up() {
+    assert!(is_given_up(&told(view(Progress::GivenUp(None)))));
+    assert!(!is_given_up(&told(view(Progress::Failing(why())))));
+    assert!(!is_given_up(&FunctionStatus::default()));
+}
+
+#[test]
 fn numbers_alone_are_not_words() {
     let one = told(view(Progress::Serving));
     let other = FunctionStatus { instances: 9, ready: 9, ..one.clone() };
