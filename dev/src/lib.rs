@@ -10,6 +10,7 @@
 //! ```
 #![warn(missing_docs)]
 
+mod build;
 mod face;
 mod files;
 mod link;
@@ -49,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    build::Builds,
     face::Face,
     files::Wanted,
     loader::Loader,
@@ -181,12 +183,13 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
         inside_sender,
     ));
     let Ok(inside) = inside.await else { return gateway_end(gateway.await) };
-    let retirer = link::DirectRetirer(inside.directory.clone());
+    let retirer = link::DirectRetirer { directory: inside.directory.clone(), store: store.clone() };
     tasks.spawn(named("the link", link::follow(inside, news_sender, drained_sender)));
     let writer = lambent_autoscaler::kube::KubeWriter(client.clone());
     tasks.spawn(named("the autoscaler", run_core(news_receiver, writer, retirer, record, roles_end.clone())));
     let drained = stream::unfold(drained, async |mut drained| drained.recv().await.map(|one| (one, drained)));
-    let controller = controller(url.clone(), client, fleet.clone(), drained, registry.clone(), roles_end.clone());
+    let controller =
+        controller(url.clone(), client, fleet.clone(), store.clone(), drained, registry.clone(), roles_end.clone());
     tasks.spawn(named("the controller", controller));
     tasks.spawn(named("the files", loader.run(first)));
     tasks.spawn(announce(url, is_ready));
@@ -256,6 +259,7 @@ async fn controller(
     url: String,
     client: kube::Client,
     fleet: ProcessFleet,
+    store: Store,
     drained: impl futures::Stream<Item = lambent_api::signal::Drained> + Send + 'static,
     registry: Registry,
     shutdown: CancellationToken,
@@ -265,7 +269,7 @@ async fn controller(
         system_namespace: SYSTEM_NAMESPACE.to_owned(),
         public_url: Some(url),
         plain_http_registries: Vec::new(),
-        resolve_images: false,
+        builder: Some(Arc::new(Builds::new(fleet.clone(), store))),
     };
     if let Err(error) = lambent_controller::run(config, client, fleet, drained, &registry, shutdown).await {
         warn!(%error, "the controller");

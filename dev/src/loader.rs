@@ -2,16 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-    process::Stdio,
+    path::PathBuf,
     time::Duration,
 };
 
 use lambent_api::{Function, FunctionKey};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
     sync::mpsc,
     time::{sleep, timeout},
 };
@@ -38,15 +35,15 @@ pub(crate) struct Loader {
     store: Store,
     known: Known,
     told: BTreeSet<Problem>,
-    /// The digest of what was built last, or tried to be.
-    built: BTreeMap<FunctionKey, (String, bool)>,
+    /// Of Functions that are built: the digest of the source as it is now, and how often it has changed.
+    changes: BTreeMap<FunctionKey, (String, u64)>,
     /// Where each Function stands, for those who complain about it.
     places: Places,
 }
 
 impl Loader {
     pub(crate) fn new(paths: Vec<PathBuf>, processes: bool, store: Store, places: Places) -> Self {
-        Self { paths, processes, store, known: Known::new(), told: BTreeSet::new(), built: BTreeMap::new(), places }
+        Self { paths, processes, store, known: Known::new(), told: BTreeSet::new(), changes: BTreeMap::new(), places }
     }
 
     /// Looks at the files for the first time.
@@ -65,10 +62,9 @@ impl Loader {
         Ok(wanted)
     }
 
-    /// Carries out what needs no time, so that whoever calls at once finds it.
-    pub(crate) fn begin(&self, first: &Wanted) {
-        for (manifest, source) in first.functions.values().filter(|(manifest, _)| manifest.annotations.build.is_none())
-        {
+    /// Carries out what was found first, so that whoever calls at once finds it.
+    pub(crate) fn begin(&mut self, first: &Wanted) {
+        for (manifest, source) in first.functions.values() {
             self.put(manifest, source.as_ref());
         }
     }
@@ -83,7 +79,7 @@ impl Loader {
             if let Some(watcher) = &mut watcher {
                 watch(watcher, &mut watched, &wanted.watched);
             }
-            self.apply(wanted).await;
+            self.apply(&wanted);
             wanted = loop {
                 // Nothing tells of changes any more: what is there goes on.
                 if changes.recv().await.is_none() {
@@ -104,7 +100,7 @@ impl Loader {
         }
     }
 
-    async fn apply(&mut self, wanted: Wanted) {
+    fn apply(&mut self, wanted: &Wanted) {
         let keep = |key: &FunctionKey| wanted.functions.contains_key(key) || wanted.kept.contains(key);
         for key in self.store.keys(Kind::Function) {
             let function = FunctionKey::new(&key.namespace, &key.name);
@@ -112,47 +108,29 @@ impl Loader {
                 info!("{function} is gone");
                 // Gone already is as good.
                 let _ = self.store.delete(&key, None);
-                self.built.remove(&function);
+                self.changes.remove(&function);
                 self.places.lock().remove(&function);
             }
         }
-        let (to_build, ready): (Vec<_>, Vec<_>) =
-            wanted.functions.into_iter().partition(|(_, (manifest, _))| manifest.annotations.build.is_some());
-        for (_, (manifest, source)) in ready {
-            self.put(&manifest, source.as_ref());
-        }
-        for (key, (manifest, source)) in to_build {
-            if self.is_built(&key, &manifest, source.as_ref()).await {
-                self.put(&manifest, source.as_ref());
-            }
+        for (manifest, source) in wanted.functions.values() {
+            self.put(manifest, source.as_ref());
         }
     }
 
-    /// Builds what has changed since it was built last.
-    async fn is_built(&mut self, key: &FunctionKey, manifest: &Manifest, source: Option<&Source>) -> bool {
-        let (Some(command), Some(source)) = (&manifest.annotations.build, source) else { return true };
-        if let Some((digest, good)) = self.built.get(key)
-            && *digest == source.digest
-        {
-            return *good;
+    /// What was built from an earlier source has been built over since: going back to that makes a new
+    /// Revision, and a new build.
+    fn number(&mut self, manifest: &Manifest, source: &Source) -> Source {
+        let (digest, changes) = self.changes.entry(manifest.function.key()).or_default();
+        if *digest != source.digest {
+            (*digest, *changes) = (source.digest.clone(), *changes + 1);
         }
-        info!("{key}: building: {}", shell_words::join(command));
-        let outcome = build(key, command, &source.directory).await;
-        match &outcome {
-            Ok(()) => info!("{key}: built"),
-            Err(words) => {
-                error!(
-                    "{}:{}: {key}: the build failed: {words}; what served before goes on",
-                    manifest.file.display(),
-                    manifest.line
-                );
-            }
-        }
-        self.built.insert(key.clone(), (source.digest.clone(), outcome.is_ok()));
-        outcome.is_ok()
+        source.after_changes(*changes)
     }
 
-    fn put(&self, manifest: &Manifest, source: Option<&Source>) {
+    fn put(&mut self, manifest: &Manifest, source: Option<&Source>) {
+        let numbered =
+            source.filter(|_| manifest.annotations.build.is_some()).map(|source| self.number(manifest, source));
+        let source = numbered.as_ref().or(source);
         self.places.lock().insert(manifest.function.key(), (manifest.file.clone(), manifest.line));
         let function = source.map_or_else(|| manifest.function.clone(), |source| source.run_by(manifest));
         if let Err(words) = put(&self.store, &function) {
@@ -171,30 +149,6 @@ fn put(store: &Store, function: &Function) -> Result<(), String> {
         Err(_) => store.create(key, object),
     };
     result.map(drop).map_err(|refusal| refusal.to_string())
-}
-
-/// Runs a build to its end and shows what it says.
-async fn build(key: &FunctionKey, command: &[String], directory: &Path) -> Result<(), String> {
-    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(directory).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
-    let mut last = String::new();
-    if let Some(pipe) = child.stderr.take() {
-        let mut lines = BufReader::new(pipe).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            info!(target: "output", "{key} | {line}");
-            if line.starts_with("error") || last.is_empty() {
-                last = line;
-            }
-        }
-    }
-    match child.wait().await {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{status}: {last}")),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// Tells of changes, several as one.

@@ -75,8 +75,13 @@ impl Source {
             hash.update(file.as_os_str().as_encoded_bytes());
             hash.update(Sha256::digest(&content));
         }
-        let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { directory, digest, watched })
+        Ok(Self { directory, digest: hexadecimal(hash), watched })
+    }
+
+    /// The same source as another one, for what was made of it is not there any more.
+    pub(crate) fn after_changes(&self, changes: u64) -> Self {
+        let digest = hexadecimal(Sha256::new().chain_update(&self.digest).chain_update(changes.to_be_bytes()));
+        Self { digest, ..self.clone() }
     }
 
     /// The Function as it runs from this source.
@@ -92,6 +97,10 @@ impl Source {
         template.working_dir = Some(self.directory.display().to_string());
         function
     }
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn fault(annotation: &'static str, path: &Path) -> impl Fn(io::Error) -> SourceError {
