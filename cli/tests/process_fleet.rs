@@ -15,6 +15,7 @@ use lambent_fleet::{
     contract::Watch,
     process::{
         Config, ProcessFleet,
+        engine::Engines,
         output::{Channel, Output},
         task::{Task, TaskError},
     },
@@ -45,7 +46,7 @@ impl Machine {
     fn new() -> Self {
         let output = Arc::new(Kept::default());
         let supervisor = PathBuf::from(env!("CARGO_BIN_EXE_lambent"));
-        let fleet = ProcessFleet::new(Config { supervisor, engine: None, output: output.clone() });
+        let fleet = ProcessFleet::new(Config { supervisor, engine: Arc::new(Engines::Off), output: output.clone() });
         Self { fleet, output, directory: tempfile::tempdir().unwrap() }
     }
 

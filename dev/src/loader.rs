@@ -2,16 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     time::Duration,
 };
 
 use lambent_api::{Function, FunctionKey};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::{
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::{sync::mpsc, time::timeout};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -24,6 +23,8 @@ use crate::{
 
 /// An editor writes several times when it saves.
 const SETTLES_WITHIN: Duration = Duration::from_millis(50);
+/// What could not be read is read again after this, as nothing may tell when it can be.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Who writes all the time is not waited for.
 const AT_MOST: Duration = Duration::from_secs(1);
 
@@ -35,6 +36,8 @@ pub(crate) struct Loader {
     store: Store,
     known: Known,
     told: BTreeSet<Problem>,
+    /// Why nothing could be read the last time.
+    failed: Option<String>,
     /// Of Functions that are built: the digest of the source as it is now, and how often it has changed.
     changes: BTreeMap<FunctionKey, (String, u64)>,
     /// Where each Function stands, for those who complain about it.
@@ -43,7 +46,16 @@ pub(crate) struct Loader {
 
 impl Loader {
     pub(crate) fn new(paths: Vec<PathBuf>, processes: bool, store: Store, places: Places) -> Self {
-        Self { paths, processes, store, known: Known::new(), told: BTreeSet::new(), changes: BTreeMap::new(), places }
+        Self {
+            paths,
+            processes,
+            store,
+            known: Known::new(),
+            told: BTreeSet::new(),
+            failed: None,
+            changes: BTreeMap::new(),
+            places,
+        }
     }
 
     /// Looks at the files for the first time.
@@ -72,31 +84,41 @@ impl Loader {
     /// Carries out what was found, and what follows from every change. Never ends.
     pub(crate) async fn run(mut self, first: Wanted) {
         let (sender, mut changes) = mpsc::channel(1);
-        let mut watcher = watcher(sender);
-        let mut watched = BTreeSet::new();
+        let mut watcher = watcher(sender.clone());
+        let mut watched = Watched::new();
         let mut wanted = first;
         loop {
-            if let Some(watcher) = &mut watcher {
-                watch(watcher, &mut watched, &wanted.watched);
+            if let Some(watcher) = &mut watcher
+                && watch(watcher, &mut watched, &wanted.watched)
+            {
+                // It may have changed before it was watched.
+                let _ = sender.try_send(());
             }
             self.apply(&wanted);
-            wanted = loop {
-                // Nothing tells of changes any more: what is there goes on.
-                if changes.recv().await.is_none() {
-                    return std::future::pending().await;
+            wanted = self.next(&mut changes, wanted.partial).await;
+        }
+    }
+
+    /// What the files ask for after the next change, or soon, where changes may not be told of.
+    async fn next(&mut self, changes: &mut mpsc::Receiver<()>, mut soon: bool) -> Wanted {
+        loop {
+            let _ = timeout(if soon { AGAIN } else { Duration::MAX }, changes.recv()).await;
+            let settled =
+                async { while timeout(SETTLES_WITHIN, changes.recv()).await.is_ok_and(|change| change.is_some()) {} };
+            let _ = timeout(AT_MOST, settled).await;
+            match self.look() {
+                Ok(wanted) => {
+                    self.failed = None;
+                    return wanted;
                 }
-                let settled = async {
-                    while timeout(SETTLES_WITHIN, changes.recv()).await.is_ok_and(|change| change.is_some()) {}
-                };
-                let _ = timeout(AT_MOST, settled).await;
-                match self.look() {
-                    Ok(wanted) => break wanted,
-                    Err(error) => {
+                Err(error) => {
+                    let words = Some(error.to_string());
+                    if self.failed != words {
                         error!(%error, "the files can't be read; what runs goes on");
-                        sleep(AT_MOST).await;
                     }
+                    (self.failed, soon) = (words, true);
                 }
-            };
+            }
         }
     }
 
@@ -164,16 +186,25 @@ fn watcher(to: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
         .ok()
 }
 
-fn watch(watcher: &mut RecommendedWatcher, watched: &mut BTreeSet<PathBuf>, wanted: &BTreeSet<PathBuf>) {
-    for gone in watched.difference(wanted) {
+/// What is watched, and which directory it was: one that takes its place is another.
+type Watched = BTreeMap<PathBuf, (u64, u64)>;
+
+/// Watches these and no others. Whether there is a new one.
+fn watch(watcher: &mut impl Watcher, watched: &mut Watched, wanted: &BTreeSet<PathBuf>) -> bool {
+    let identity = |path: &PathBuf| fs::metadata(path).ok().map(|meta| (path.clone(), (meta.dev(), meta.ino())));
+    let now: Watched = wanted.iter().filter_map(identity).collect();
+    for (path, _) in watched.iter().filter(|(path, identity)| now.get(*path) != Some(identity)) {
         // One that was deleted is not watched anyway.
-        let _ = watcher.unwatch(gone);
+        let _ = watcher.unwatch(path);
     }
-    let new: Vec<&PathBuf> = wanted.difference(watched).collect();
-    for path in new {
+    let new: Vec<&PathBuf> =
+        now.iter().filter(|(path, id)| watched.get(*path) != Some(id)).map(|(path, _)| path).collect();
+    for path in &new {
         if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
             warn!(path = %path.display(), %error, "can't be watched; start lambent dev again after a change in it");
         }
     }
-    watched.clone_from(wanted);
+    let any = !new.is_empty();
+    *watched = now;
+    any
 }

@@ -13,7 +13,10 @@ use lambent_fleet::process::launch::PROCESS_REPOSITORY;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::manifest::{Annotations, Manifest, WATCH, WORKDIR};
+use crate::{
+    find::parent,
+    manifest::{Annotations, Manifest, WATCH, WORKDIR},
+};
 
 /// More is no source code.
 const MAX_FILES: usize = 10_000;
@@ -55,7 +58,7 @@ impl Source {
     /// # Errors
     /// If something that it names can't be read.
     pub fn read(manifest: &Manifest) -> Result<Self, SourceError> {
-        let here = manifest.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let here = parent(&manifest.file);
         let Annotations { command, workdir, watch, build } = &manifest.annotations;
         let directory = here.join(workdir.as_deref().unwrap_or("."));
         let directory = fs::canonicalize(&directory).map_err(fault(WORKDIR, &directory))?;
@@ -99,6 +102,17 @@ impl Source {
     }
 }
 
+/// Directories in which what a manifest names is, or would be.
+pub(crate) fn named(manifest: &Manifest) -> BTreeSet<PathBuf> {
+    let here = parent(&manifest.file);
+    let Annotations { workdir, watch, .. } = &manifest.annotations;
+    let there = |path: &String| {
+        let path = here.join(path);
+        path.ancestors().find(|path| path.is_dir()).map(Path::to_owned)
+    };
+    watch.iter().chain(workdir).filter_map(there).collect()
+}
+
 fn hexadecimal(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -123,8 +137,13 @@ fn collect(
         // A dangling link, or gone just now.
         Err(_) => return Ok(()),
     };
+    if named && path.is_symlink() {
+        // Where it leads, and whether it still leads there.
+        directories.insert(parent(path));
+        directories.extend(fs::canonicalize(path).ok().filter(|_| kind.is_file()).map(|target| parent(&target)));
+    }
     if kind.is_file() {
-        directories.extend(path.parent().map(Path::to_owned).filter(|_| named));
+        directories.extend(named.then(|| parent(path)));
         files.insert(path.to_owned());
         return Ok(());
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests.
 
 mod builds;
+mod changes;
 mod examples;
 mod support;
 

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Shared,
     crash::{Crashes, Next},
-    launch::launch,
+    engine::NoEngine,
+    launch::{is_process, launch},
     ports::is_free,
     supervised::{Exit, NotStarted, Process, find, spawn},
     table::{End, EndReceiver},
@@ -119,8 +120,12 @@ fn in_words(how: &Exit, last_line: Option<&str>) -> String {
 }
 
 async fn start(shared: &Arc<Shared>, order: &Order, instance: &Instance, port: u16) -> Result<Process, NotStarted> {
-    let launch = launch(order, port, shared.config.engine.as_ref())
-        .map_err(|error| NotStarted { reason: "NothingToRun", words: error.to_string() })?;
+    let engine = match is_process(&order.revision.spec.template) {
+        true => Err(NoEngine::Off),
+        false => shared.config.engine.get().await,
+    };
+    let launch =
+        launch(order, port, engine).map_err(|error| NotStarted { reason: "NothingToRun", words: error.to_string() })?;
     let program = find(&launch)?;
     let (shared, instance) = (shared.clone(), instance.clone());
     let supervisors = shared.supervisors.clone();

@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::{Event, Fleet, FleetError, Order, StartError, Stop};
-use engine::Engine;
+use engine::Engines;
 use output::Output;
 use ports::Ports;
 use supervisors::Supervisors;
@@ -44,7 +44,7 @@ pub struct Config {
     /// The program that has [`supervise::main`] behind the argument [`supervise::ARGUMENT`]: ours.
     pub supervisor: PathBuf,
     /// Runs those that are not plain processes.
-    pub engine: Option<Engine>,
+    pub engine: Arc<Engines>,
     /// Takes what they write.
     pub output: Arc<dyn Output>,
 }
