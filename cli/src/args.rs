@@ -67,7 +67,7 @@ pub struct DevArgs {
     /// auto runs commands, and images where there is none
     #[arg(long, default_value = "auto")]
     pub engine: Engine,
-    /// A directory for its own files [default: in XDG_RUNTIME_DIR, or ~/.local/state]
+    /// Where to make the directory for its own files [default: in XDG_RUNTIME_DIR, or ~/.local/state]
     #[arg(long, env = "LAMBENT_DEV_STATE_DIR", value_name = "DIRECTORY")]
     pub state_dir: Option<PathBuf>,
     /// When stopping: let requests run for so long at most

@@ -15,11 +15,16 @@ use lambent_fleet::{
     contract::Watch,
     process::{
         Config, ProcessFleet,
+        engine::Engines,
         output::{Channel, Output},
+        task::{Task, TaskError},
     },
 };
 use parking_lot::Mutex;
 use serde_json::json;
+
+/// Longer than any test.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// Keeps what instances write.
 #[derive(Default)]
@@ -41,7 +46,7 @@ impl Machine {
     fn new() -> Self {
         let output = Arc::new(Kept::default());
         let supervisor = PathBuf::from(env!("CARGO_BIN_EXE_lambent"));
-        let fleet = ProcessFleet::new(Config { supervisor, engine: None, output: output.clone() });
+        let fleet = ProcessFleet::new(Config { supervisor, engine: Arc::new(Engines::Off), output: output.clone() });
         Self { fleet, output, directory: tempfile::tempdir().unwrap() }
     }
 
@@ -244,4 +249,49 @@ async fn a_supervisor_that_is_killed_leaves_no_process() {
     until("the process to end", || !runs(process)).await;
     machine.fleet.stop("shop", &running.id, Stop::Idle).await.unwrap();
     watch.until_gone(&running.id).await;
+}
+
+fn task(machine: &Machine, script: &str) -> Task {
+    let arguments = vec!["-c".to_owned(), script.to_owned()];
+    Task { program: "sh".to_owned(), arguments, directory: machine.directory.path().to_owned() }
+}
+
+#[tokio::test]
+async fn a_task_ends_with_its_code_and_its_lines_are_told() {
+    let machine = Machine::new();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = lines.clone();
+    let output = move |channel, new: &[String]| kept.lock().extend(new.iter().map(|line| (channel, line.clone())));
+    let run = machine.fleet.run_task(task(&machine, "echo a; echo b >&2; exit 3"), HOUR, output, ());
+    assert_eq!(run.await, Err(TaskError::Failed("exit code 3".to_owned())));
+    let mut lines = lines.lock().clone();
+    lines.sort_by_key(|(_, line)| line.clone());
+    assert_eq!(lines, [(Channel::Stdout, "a".to_owned()), (Channel::Stderr, "b".to_owned())]);
+    let good = machine.fleet.run_task(task(&machine, "true"), HOUR, |_, _: &[String]| {}, ());
+    assert_eq!(good.await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_task_that_takes_too_long_is_killed_with_all_that_it_has_started() {
+    let machine = Machine::new();
+    let script = "trap : TERM; setsid sleep 1000 & echo $! > pids; echo $$ >> pids; while :; do sleep 1; done";
+    let limit = Duration::from_secs(1);
+    let run = machine.fleet.run_task(task(&machine, script), limit, |_, _: &[String]| {}, ());
+    assert_eq!(run.await, Err(TaskError::TooLong(limit)));
+    assert!(machine.pids("pids", 2).await.into_iter().all(|pid| !runs(pid)));
+}
+
+#[tokio::test]
+async fn of_a_task_that_nobody_waits_for_nothing_is_left_before_the_next_has_its_turn() {
+    let machine = Machine::new();
+    let turns = Arc::new(tokio::sync::Semaphore::new(1));
+    let turn = turns.clone().acquire_owned().await.unwrap();
+    let run = task(&machine, "setsid sleep 1000 & echo $! > pids; echo $$ >> pids; wait");
+    let run = machine.fleet.run_task(run, HOUR, |_, _: &[String]| {}, turn);
+    let pids = tokio::select! {
+        _ = run => panic!("it has ended"),
+        pids = machine.pids("pids", 2) => pids,
+    };
+    let _next = turns.acquire().await.unwrap();
+    assert!(pids.into_iter().all(|pid| !runs(pid)));
 }

@@ -46,7 +46,7 @@ pub(crate) struct Context<F> {
 impl<F> Context<F> {
     /// With empty caches.
     pub(crate) fn new(config: Config, client: Client, fleet: F, events: Sender<About>, metrics: Metrics) -> Self {
-        let registries = Registries::new(client.clone(), config.plain_http_registries.clone(), config.resolve_images);
+        let registries = Registries::new(client.clone(), config.plain_http_registries.clone(), config.builder.clone());
         Self {
             config,
             client,

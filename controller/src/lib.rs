@@ -39,7 +39,7 @@ mod status;
 
 use std::{sync::Arc, time::Duration};
 
-use futures::Stream;
+use futures::{Stream, future::BoxFuture};
 use kube::{
     Client,
     runtime::{
@@ -47,7 +47,7 @@ use kube::{
         reflector::{self, Store},
     },
 };
-use lambent_api::{FunctionKey, signal::Drained};
+use lambent_api::{Function, FunctionKey, Reason, signal::Drained};
 use lambent_fleet::Fleet;
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -57,7 +57,7 @@ use context::{Context, Watched};
 use metrics::Metrics;
 
 /// What the operator sets.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Watches one namespace, or all.
     pub namespace: Option<String>,
@@ -67,8 +67,15 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Registries, as `host` or `host:port`, that are spoken to without TLS.
     pub plain_http_registries: Vec<String>,
-    /// Whether images are resolved at their registry, or taken as written: on one machine there is none.
-    pub resolve_images: bool,
+    /// Makes what is to run before a Revision is made of it. Without one, images are resolved at their registry.
+    pub builder: Option<Arc<dyn Builder>>,
+}
+
+/// What takes the place of image registries on one machine.
+pub trait Builder: Send + Sync + 'static {
+    /// Makes what the Function runs, or says why that can't be. It is dropped when something else is to
+    /// be made for the Function instead, or nothing at all.
+    fn build(&self, function: &Function) -> BoxFuture<'static, Result<(), Reason>>;
 }
 
 /// Why the controller can't go on.

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    Builder,
     backoff::Backoff,
     image::{FALLBACK_USER, ImageError, PullSecret, ResolvedImage, Resolver},
     latest::Image,
@@ -111,6 +112,7 @@ impl Lookup {
 /// | not found     | no Revision; asked again with back-off, as it may be pushed any moment  |
 /// | unreachable   | no Revision; asked again with back-off                                  |
 /// | invalid       | no Revision; asked again only for another source                        |
+/// | (not built)   | the same                                                                |
 fn judge(answer: &Result<ResolvedImage, ImageError>, written: &str) -> State {
     match answer {
         Ok(found) => State::Known(Known {
@@ -124,6 +126,7 @@ fn judge(answer: &Result<ResolvedImage, ImageError>, written: &str) -> State {
         Err(error @ ImageError::NotFound { .. }) => failed("ImageNotFound", error, true),
         Err(error @ ImageError::Unreachable { .. }) => failed("RegistryUnreachable", error, true),
         Err(error @ ImageError::Invalid { .. }) => failed("InvalidImage", error, false),
+        Err(ImageError::NotBuilt(reason)) => State::Failed { reason: reason.clone(), retries: false },
     }
 }
 
@@ -136,13 +139,13 @@ pub(crate) struct Registries {
     client: Client,
     resolver: Resolver,
     permits: Semaphore,
-    resolve: bool,
+    builder: Option<Arc<dyn Builder>>,
 }
 
 impl Registries {
-    /// `plain_http` names the registries that are spoken to without TLS. Without `resolve` none is asked.
-    pub(crate) fn new(client: Client, plain_http: Vec<String>, resolve: bool) -> Self {
-        Self { client, resolver: Resolver::new(plain_http), permits: Semaphore::new(AT_ONCE), resolve }
+    /// `plain_http` names the registries that are spoken to without TLS. With a builder none is asked.
+    pub(crate) fn new(client: Client, plain_http: Vec<String>, builder: Option<Arc<dyn Builder>>) -> Self {
+        Self { client, resolver: Resolver::new(plain_http), permits: Semaphore::new(AT_ONCE), builder }
     }
 
     /// Asks for the image of a template in the background and hands over the answer.
@@ -152,6 +155,14 @@ impl Registries {
         tell: impl FnOnce(Result<ResolvedImage, ImageError>) + Send + 'static,
     ) -> AbortOnDropHandle<()> {
         let (registries, key, template) = (self.clone(), function.key(), function.spec.template.clone());
+        if let Some(builder) = &self.builder {
+            let work = builder.build(function);
+            let built = ResolvedImage { reference: template.image, user: FALLBACK_USER, note: None };
+            // Bounded by the builder, which knows what takes long and what nothing.
+            return AbortOnDropHandle::new(tokio::spawn(async move {
+                tell(work.await.map(|()| built).map_err(ImageError::NotBuilt));
+            }));
+        }
         AbortOnDropHandle::new(tokio::spawn(async move {
             // The semaphore is never closed; without a permit it would merely be unbounded.
             let _permit = registries.permits.acquire().await;
@@ -160,9 +171,6 @@ impl Registries {
     }
 
     async fn look_up(&self, function: &FunctionKey, template: &Template) -> Result<ResolvedImage, ImageError> {
-        if !self.resolve {
-            return Ok(ResolvedImage { reference: template.image.clone(), user: FALLBACK_USER, note: None });
-        }
         let secrets = self.pull_secrets(&function.namespace, template).await;
         self.resolver.resolve(&template.image, &secrets).await
     }

@@ -11,6 +11,8 @@ use lambent_api::{
     ConditionType, Conditions, Function, FunctionKey, FunctionStatus, Revision, RevisionStatus, meta::ANNOTATION_SOURCE,
 };
 
+use lambent_fleet::process::launch::is_process;
+
 use crate::{
     apply::{self, Error},
     context::{Context, Watched},
@@ -52,7 +54,12 @@ pub(crate) async fn report<F>(
         progress: progress(observed, latest, plan, told),
         image: image(context, observed, latest),
         counts,
+<<<<<<< HEAD
         restarted: latest.begins_anew(),
+=======
+        from_files: from_files(function, observed, plan, told),
+        restarted: matches!(latest, Latest::ToMark(_)),
+>>>>>>> dev5
     };
     let new = status::function::status(&observed.status, view, at);
     let function = write(context, function, observed, new).await?;
@@ -133,6 +140,12 @@ fn progress(observed: &Observed, latest: &Latest, plan: &Plan, told: &[Told]) ->
     }
 }
 
+fn from_files(function: &Function, observed: &Observed, plan: &Plan, told: &[Told]) -> Option<i32> {
+    let mut all = observed.revisions.iter().zip(told);
+    let serving = all.find(|(revision, _)| revision.metadata.name == plan.serving);
+    is_process(&function.spec.template).then(|| serving.map_or(0, |(_, told)| told.counts.ready))
+}
+
 fn is_proven(told: &Told) -> bool {
     told.new.conditions.is_true(ConditionType::Ready)
 }
@@ -140,7 +153,8 @@ fn is_proven(told: &Told) -> bool {
 fn image<F>(context: &Context<F>, observed: &Observed, latest: &Latest) -> Image {
     let (Latest::Known(revision) | Latest::ToMark(revision)) = latest else {
         return match latest {
-            Latest::NoImage(reason) => Image::Missing(reason.clone()),
+            // What is built here is no image that was looked for.
+            Latest::NoImage(reason) if context.config.builder.is_none() => Image::Missing(reason.clone()),
             _ => Image::Unknown,
         };
     };
@@ -169,6 +183,7 @@ pub(crate) async fn nothing_to_serve<F>(
         progress: Progress::Invalid(observed.invalid.clone().unwrap_or_default()),
         image: Image::Unknown,
         counts: Counts::default(),
+        from_files: None,
         restarted: false,
     };
     let new = status::function::status(&observed.status, view, at);

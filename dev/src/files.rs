@@ -2,7 +2,7 @@
 //! had before stays, so that a half-written change takes nothing away.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -10,8 +10,9 @@ use std::{
 use lambent_api::FunctionKey;
 
 use crate::{
-    manifest::{self, Manifest, Problem},
-    source::{Source, is_skipped},
+    find::{Found, find},
+    manifest::{self, Contents, Manifest, Problem},
+    source::{self, Source},
 };
 
 /// A larger file is no manifest.
@@ -30,111 +31,120 @@ pub(crate) struct Wanted {
     pub(crate) kept: BTreeSet<FunctionKey>,
     /// Directories whose changes matter.
     pub(crate) watched: BTreeSet<PathBuf>,
+    /// Whether something could not be read, so that no change may be told of.
+    pub(crate) partial: bool,
 }
 
-/// Which Functions stood in which file when it could be read last.
+/// Which Functions came from which file when it could be read last.
 pub(crate) type Known = BTreeMap<PathBuf, Box<[FunctionKey]>>;
+
+/// Which file a Function comes from, and in which line.
+type Holders = BTreeMap<FunctionKey, (PathBuf, usize)>;
 
 /// Looks at everything.
 ///
 /// # Errors
 /// If one of the paths itself can't be read.
 pub(crate) fn look(paths: &[PathBuf], processes: bool, known: &mut Known) -> io::Result<Wanted> {
-    let mut wanted = Wanted::default();
-    let mut files = BTreeSet::new();
-    for path in paths {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        find(path, true, &mut files, &mut wanted.watched).map_err(named)?;
-    }
+    Ok(judge(find(paths)?, processes, known))
+}
+
+fn judge(found: Found, processes: bool, known: &mut Known) -> Wanted {
+    let Found { files, watched, unreadable, .. } = found;
+    let mut wanted = Wanted { watched, partial: !unreadable.is_empty(), ..Wanted::default() };
+    let hidden = |file: &Path| unreadable.keys().any(|directory| file.starts_with(directory));
     // A file that went takes its Functions along.
-    known.retain(|file, _| files.contains(file));
-    for file in files {
-        read(&file, processes, &mut wanted, known);
+    known.retain(|file, _| files.contains(file) || hidden(file));
+    let unseen = known.iter().filter(|(file, _)| !files.contains(*file));
+    wanted.kept.extend(unseen.flat_map(|(_, keys)| keys.iter().cloned()));
+    wanted.problems.extend(unreadable.into_iter().map(|(file, error)| Problem {
+        file,
+        line: 0,
+        message: format!("{error}; what was there goes on"),
+    }));
+    let read: Vec<_> = files.iter().filter_map(|file| Some((file, read(file, known.get(file).map(AsRef::as_ref))?))).collect();
+    let mut holders = broken(&read, known);
+    for (file, contents) in read {
+        let keys = take_all(file, contents, processes, &mut wanted, &mut holders);
+        known.insert(file.clone(), keys);
     }
     let served = |key: &FunctionKey| !wanted.functions.contains_key(key);
     wanted.kept = std::mem::take(&mut wanted.kept).into_iter().filter(served).collect();
-    Ok(wanted)
+    wanted
 }
 
-fn find(path: &Path, named: bool, files: &mut BTreeSet<PathBuf>, watched: &mut BTreeSet<PathBuf>) -> io::Result<()> {
-    if fs::metadata(path)?.is_file() {
-        if named || path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml") {
-            watched.extend(
-                path.parent()
-                    .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent }.to_owned()),
-            );
-            files.insert(path.to_owned());
-        }
-        return Ok(());
-    }
-    watched.insert(path.to_owned());
-    for entry in fs::read_dir(path)?.flatten() {
-        let (path, kind) = (entry.path(), entry.file_type()?);
-        if (kind.is_dir() && !is_skipped(&path)) || kind.is_file() {
-            // Gone between two looks is as good as never there.
-            let _ = find(&path, false, files, watched);
-        }
-    }
-    Ok(())
-}
-
-fn read(file: &Path, processes: bool, wanted: &mut Wanted, known: &mut Known) {
-    let problem = |message: String| Problem { file: file.to_owned(), line: 1, message };
-    let text = match fs::metadata(file).and_then(|meta| match meta.len() {
+/// What a file has; nothing if it is not ours.
+fn read(file: &Path, before: Option<&[FunctionKey]>) -> Option<Contents> {
+    let text = fs::metadata(file).and_then(|meta| match meta.len() {
         0..=MAX_MANIFEST => fs::read_to_string(file),
         _ => Ok(String::new()),
-    }) {
-        Ok(text) => text,
+    });
+    match text {
+        Ok(text) if !text.contains(OURS) && before.is_none_or(<[_]>::is_empty) => None,
+        Ok(text) => Some(manifest::read(file, &text)),
         Err(error) => {
-            wanted.problems.insert(problem(error.to_string()));
-            wanted.kept.extend(known.get(file).into_iter().flatten().cloned());
-            return;
+            let problem = Problem { file: file.to_owned(), line: 1, message: error.to_string() };
+            Some(Contents { problems: vec![problem], ..Contents::default() })
         }
-    };
-    let before = known.get(file).cloned().unwrap_or_default();
-    if !text.contains(OURS) && before.is_empty() {
-        return;
     }
-    let contents = manifest::read(file, &text);
-    let broken = !contents.problems.is_empty();
-    wanted.problems.extend(contents.problems);
-    let mut here = BTreeSet::new();
-    for manifest in contents.manifests {
-        here.insert(manifest.function.key());
-        take(manifest, processes, wanted);
-    }
-    if broken {
-        wanted.kept.extend(before.iter().cloned());
-        here.extend(before);
-    }
-    known.insert(file.to_owned(), here.into_iter().collect());
 }
 
-fn take(manifest: Manifest, processes: bool, wanted: &mut Wanted) {
+/// The Functions of broken files: none of them comes from another file meanwhile.
+fn broken(read: &[(&PathBuf, Contents)], known: &Known) -> Holders {
+    let mut holders = Holders::new();
+    for (file, contents) in read.iter().filter(|(_, contents)| !contents.problems.is_empty()) {
+        let well: BTreeSet<_> = contents.manifests.iter().map(|manifest| manifest.function.key()).collect();
+        let lost = known.get(*file).into_iter().flatten().filter(|key| !well.contains(key));
+        holders.extend(lost.map(|key| (key.clone(), ((*file).clone(), 1))));
+    }
+    holders
+}
+
+/// Takes what a file has. The Functions that come from it.
+fn take_all(
+    file: &Path,
+    contents: Contents,
+    processes: bool,
+    wanted: &mut Wanted,
+    holders: &mut Holders,
+) -> Box<[FunctionKey]> {
+    wanted.problems.extend(contents.problems);
+    let lost = holders.iter().filter(|(_, (holder, _))| holder == file).map(|(key, _)| key.clone());
+    let mut keys: BTreeSet<FunctionKey> = lost.collect();
+    wanted.kept.extend(keys.iter().cloned());
+    for manifest in contents.manifests {
+        let key = manifest.function.key();
+        if take(manifest, processes, wanted, holders) {
+            keys.insert(key);
+        }
+    }
+    keys.into_iter().collect()
+}
+
+/// Whether the Function comes from this manifest.
+fn take(manifest: Manifest, processes: bool, wanted: &mut Wanted, holders: &mut Holders) -> bool {
     let key = manifest.function.key();
     let problem = |message| Problem { file: manifest.file.clone(), line: manifest.line, message };
+    if let Some((file, line)) = holders.get(&key) {
+        let words = format!("{key} stands in {}:{line} already; one of them needs another name", file.display());
+        wanted.problems.insert(problem(words));
+        return false;
+    }
+    holders.insert(key.clone(), (manifest.file.clone(), manifest.line));
     let source = match manifest.annotations.command.as_ref().filter(|_| processes).map(|_| Source::read(&manifest)) {
         None => None,
         Some(Ok(source)) => Some(source),
         Some(Err(error)) => {
             wanted.problems.insert(problem(error.to_string()));
+            // Whatever is missing may come back.
+            wanted.watched.extend(source::named(&manifest));
             wanted.kept.insert(key);
-            return;
+            return true;
         }
     };
     wanted.watched.extend(source.iter().flat_map(|source| source.watched.iter().cloned()));
-    match wanted.functions.entry(key.clone()) {
-        Entry::Vacant(place) => drop(place.insert((manifest, source))),
-        Entry::Occupied(first) => {
-            let there = &first.get().0;
-            let words = format!(
-                "{key} stands in {}:{} already; one of them needs another name",
-                there.file.display(),
-                there.line
-            );
-            wanted.problems.insert(problem(words));
-        }
-    }
+    wanted.functions.insert(key, (manifest, source));
+    true
 }
 
 #[cfg(test)]
@@ -212,6 +222,77 @@ mod tests {
         files.write("a.yaml", &function("three"));
         let wanted = files.look();
         assert_eq!((names(&wanted), wanted.kept.len()), (vec!["three"], 0));
+    }
+
+    #[test]
+    fn a_function_of_a_broken_file_does_not_come_from_another_one_meanwhile() {
+        let mut files = Files::new();
+        files.write("a.yaml", &function("one"));
+        files.write("b.yaml", &function("one").replace("image: a", "image: b"));
+        let image =
+            |wanted: &Wanted| wanted.functions.values().next().map(|(m, _)| m.function.spec.template.image.clone());
+        assert_eq!(image(&files.look()).as_deref(), Some("a"));
+        // In its text, and in what it names.
+        let missing = "apiVersion: lambent.dev/v1alpha1\nkind: Function\nmetadata: {name: one, annotations: \
+                       {dev.lambent.dev/command: x, dev.lambent.dev/watch: nothing}}\nspec: {image: a}\n";
+        for broken in ["apiVersion: lambent.dev/v1alpha1\nkind: [", missing] {
+            files.write("a.yaml", broken);
+            let wanted = files.look();
+            assert_eq!((image(&wanted), wanted.kept.len()), (None, 1), "{broken}");
+            assert!(wanted.problems.iter().any(|problem| problem.message.contains("a.yaml:")), "{:?}", wanted.problems);
+        }
+        fs::remove_file(files.directory.path().join("a.yaml")).unwrap();
+        assert_eq!(image(&files.look()).as_deref(), Some("b"));
+        // Nor from a new one that comes before it.
+        files.write("b.yaml", "apiVersion: lambent.dev/v1alpha1\nkind: [");
+        files.write("a.yaml", &function("one"));
+        assert_eq!(image(&files.look()), None);
+    }
+
+    #[test]
+    fn where_something_that_is_watched_is_missing_its_place_is_watched() {
+        let mut files = Files::new();
+        let annotations = "annotations: {dev.lambent.dev/command: x, dev.lambent.dev/watch: src/deep/main.py}";
+        files.write("a/f.yaml", &function("one").replace("name: one", &format!("name: one, {annotations}")));
+        files.write("a/src/deep/main.py", "");
+        let path = |name: &str| files.directory.path().join(name);
+        let (source, deep) = (path("a/src"), path("a/src/deep"));
+        assert!(files.look().watched.contains(&deep));
+        fs::remove_file(deep.join("main.py")).unwrap();
+        assert!(files.look().watched.contains(&deep));
+        fs::remove_dir(&deep).unwrap();
+        let wanted = files.look();
+        assert!(wanted.watched.contains(&source) && wanted.kept.len() == 1, "{wanted:?}");
+    }
+
+    #[test]
+    fn a_linked_manifest_is_read_once_and_a_link_that_leads_nowhere_is_not() {
+        use std::os::unix::fs::symlink;
+        let mut files = Files::new();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("real"), function("one")).unwrap();
+        files.write("b.yaml", &function("two"));
+        for (target, link) in [("real", "a.yaml"), ("nothing", "c.yaml")] {
+            symlink(elsewhere.path().join(target), files.directory.path().join(link)).unwrap();
+        }
+        symlink("b.yaml", files.directory.path().join("d.yaml")).unwrap();
+        let wanted = files.look();
+        assert_eq!(names(&wanted), ["one", "two"]);
+        assert!(wanted.problems.is_empty(), "{:?}", wanted.problems);
+        assert!(wanted.watched.contains(&fs::canonicalize(elsewhere.path()).unwrap()));
+    }
+
+    #[test]
+    fn a_directory_that_can_not_be_read_keeps_what_it_had_and_is_named() {
+        let known: Known = [(PathBuf::from("a/b/f.yaml"), [FunctionKey::new("shop", "one")].into())].into();
+        let found = Found { unreadable: [("a/b".into(), "Permission denied".into())].into(), ..Found::default() };
+        let mut after = known.clone();
+        let wanted = judge(found, true, &mut after);
+        assert_eq!(wanted.kept.len(), 1);
+        assert!(wanted.partial && after == known);
+        let problem = wanted.problems.first().unwrap().to_string();
+        assert_eq!(problem, "a/b: Permission denied; what was there goes on");
+        assert!(judge(Found::default(), true, &mut after).kept.is_empty(), "it is there and the file is not");
     }
 
     #[test]

@@ -10,8 +10,10 @@
 //! ```
 #![warn(missing_docs)]
 
+mod build;
 mod face;
 mod files;
+mod find;
 mod link;
 mod loader;
 pub mod manifest;
@@ -33,15 +35,20 @@ use std::{
 };
 
 use futures::stream;
+use lambent_api::FunctionKey;
 use lambent_autoscaler::{core::run_core, record::Record};
-use lambent_fleet::process::{Config as FleetConfig, ProcessFleet, engine::Engine, output::OutputFiles};
+use lambent_fleet::process::{
+    Config as FleetConfig, ProcessFleet,
+    engine::{Engine, Engines, NoEngine},
+    output::OutputFiles,
+};
 use lambent_gateway::{Inside, Ports, server::Drain};
 use prometheus::Registry;
 use serde_json::json;
 use thiserror::Error;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, oneshot, watch},
+    sync::{OnceCell, mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -49,9 +56,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    build::Builds,
     face::Face,
     files::Wanted,
     loader::Loader,
+    manifest::{COMMAND, Manifest},
     news::Places,
     screen::Screen,
     state_dir::{Endpoint, StateDir},
@@ -136,8 +145,8 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     let places = Places::default();
     let mut loader = Loader::new(paths, !matches!(engine, EngineChoice::Named(_)), store.clone(), places.clone());
     let first = loader.look().map_err(Error::Paths)?;
-    let engine = choose(engine, &first).await?;
-    say_what_is_there(&first, engine.as_ref());
+    let engine = Arc::new(choose(engine).await?);
+    say_what_is_there(&first, &engine).await;
     loader.begin(&first);
     let shown = Arc::new(news::Shown(output.clone()));
     let fleet = ProcessFleet::new(FleetConfig { supervisor, engine, output: shown });
@@ -181,12 +190,13 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
         inside_sender,
     ));
     let Ok(inside) = inside.await else { return gateway_end(gateway.await) };
-    let retirer = link::DirectRetirer(inside.directory.clone());
+    let retirer = link::DirectRetirer { directory: inside.directory.clone(), store: store.clone() };
     tasks.spawn(named("the link", link::follow(inside, news_sender, drained_sender)));
     let writer = lambent_autoscaler::kube::KubeWriter(client.clone());
     tasks.spawn(named("the autoscaler", run_core(news_receiver, writer, retirer, record, roles_end.clone())));
     let drained = stream::unfold(drained, async |mut drained| drained.recv().await.map(|one| (one, drained)));
-    let controller = controller(url.clone(), client, fleet.clone(), drained, registry.clone(), roles_end.clone());
+    let controller =
+        controller(url.clone(), client, fleet.clone(), store.clone(), drained, registry.clone(), roles_end.clone());
     tasks.spawn(named("the controller", controller));
     tasks.spawn(named("the files", loader.run(first)));
     tasks.spawn(announce(url, is_ready));
@@ -256,6 +266,7 @@ async fn controller(
     url: String,
     client: kube::Client,
     fleet: ProcessFleet,
+    store: Store,
     drained: impl futures::Stream<Item = lambent_api::signal::Drained> + Send + 'static,
     registry: Registry,
     shutdown: CancellationToken,
@@ -265,46 +276,47 @@ async fn controller(
         system_namespace: SYSTEM_NAMESPACE.to_owned(),
         public_url: Some(url),
         plain_http_registries: Vec::new(),
-        resolve_images: false,
+        builder: Some(Arc::new(Builds::new(fleet.clone(), store))),
     };
     if let Err(error) = lambent_controller::run(config, client, fleet, drained, &registry, shutdown).await {
         warn!(%error, "the controller");
     }
 }
 
-async fn choose(choice: EngineChoice, wanted: &Wanted) -> Result<Option<Engine>, Error> {
+async fn choose(choice: EngineChoice) -> Result<Engines, Error> {
     match choice {
-        EngineChoice::Process => Ok(None),
+        EngineChoice::Process => Ok(Engines::Off),
         EngineChoice::Named(name) => {
             let engine = Engine::new(&name);
             engine.check().await.map_err(|words| Error::Engine(name, words))?;
-            Ok(Some(engine))
+            Ok(Engines::Named(engine))
         }
-        // Only looked for where an image is to be run: a client may take its time to say no.
-        EngineChoice::Auto if wanted.functions.values().all(|(_, source)| source.is_some()) => Ok(None),
-        EngineChoice::Auto => Ok(Engine::find().await),
+        EngineChoice::Auto => Ok(Engines::First(OnceCell::new())),
     }
 }
 
-fn say_what_is_there(wanted: &Wanted, engine: Option<&Engine>) {
+async fn say_what_is_there(wanted: &Wanted, engines: &Engines) {
     if wanted.functions.is_empty() {
         warn!("no Function is there yet; `lambent new hello --template python` makes one");
     }
-    for ((manifest, _), key) in
-        wanted.functions.values().zip(wanted.functions.keys()).filter(|((_, source), _)| source.is_none())
-    {
-        match engine {
-            Some(engine) => info!("{key} runs its image with {}", engine.name()),
-            None => warn!(
-                "{}:{}: {key} can't run here: it has no annotation {} and no container engine was found",
-                manifest.file.display(),
-                manifest.line,
-                manifest::COMMAND
-            ),
-        }
+    let images: Vec<_> = wanted.functions.iter().filter(|(_, (_, source))| source.is_none()).collect();
+    if !images.is_empty() {
+        // Only looked for where an image is to be run: a client may take its time to say no.
+        let engine = engines.get().await;
+        images.iter().for_each(|(key, (manifest, _))| say_what_runs_an_image(key, manifest, engine));
     }
     let functions = wanted.functions.values().map(|(manifest, source)| (&manifest.function, source.is_some()));
     notices::notices(functions).iter().for_each(|notice| info!("{notice}"));
+}
+
+fn say_what_runs_an_image(key: &FunctionKey, manifest: &Manifest, engine: Result<&Engine, NoEngine>) {
+    let why = match engine {
+        Ok(engine) => return info!("{key} runs its image with {}", engine.name()),
+        Err(NoEngine::Off) => "--engine process runs no images",
+        Err(NoEngine::NotFound) => "no container engine was found",
+    };
+    let (file, line) = (manifest.file.display(), manifest.line);
+    warn!("{file}:{line}: {key} can't run here: it has no annotation {COMMAND}, and {why}");
 }
 
 async fn face_listener() -> Result<TcpListener, Error> {

@@ -2,19 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-    process::Stdio,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
     time::Duration,
 };
 
 use lambent_api::{Function, FunctionKey};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::{sync::mpsc, time::timeout};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -27,6 +23,8 @@ use crate::{
 
 /// An editor writes several times when it saves.
 const SETTLES_WITHIN: Duration = Duration::from_millis(50);
+/// What could not be read is read again after this, as nothing may tell when it can be.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Who writes all the time is not waited for.
 const AT_MOST: Duration = Duration::from_secs(1);
 
@@ -38,15 +36,26 @@ pub(crate) struct Loader {
     store: Store,
     known: Known,
     told: BTreeSet<Problem>,
-    /// The digest of what was built last, or tried to be.
-    built: BTreeMap<FunctionKey, (String, bool)>,
+    /// Why nothing could be read the last time.
+    failed: Option<String>,
+    /// Of Functions that are built: the digest of the source as it is now, and how often it has changed.
+    changes: BTreeMap<FunctionKey, (String, u64)>,
     /// Where each Function stands, for those who complain about it.
     places: Places,
 }
 
 impl Loader {
     pub(crate) fn new(paths: Vec<PathBuf>, processes: bool, store: Store, places: Places) -> Self {
-        Self { paths, processes, store, known: Known::new(), told: BTreeSet::new(), built: BTreeMap::new(), places }
+        Self {
+            paths,
+            processes,
+            store,
+            known: Known::new(),
+            told: BTreeSet::new(),
+            failed: None,
+            changes: BTreeMap::new(),
+            places,
+        }
     }
 
     /// Looks at the files for the first time.
@@ -65,10 +74,9 @@ impl Loader {
         Ok(wanted)
     }
 
-    /// Carries out what needs no time, so that whoever calls at once finds it.
-    pub(crate) fn begin(&self, first: &Wanted) {
-        for (manifest, source) in first.functions.values().filter(|(manifest, _)| manifest.annotations.build.is_none())
-        {
+    /// Carries out what was found first, so that whoever calls at once finds it.
+    pub(crate) fn begin(&mut self, first: &Wanted) {
+        for (manifest, source) in first.functions.values() {
             self.put(manifest, source.as_ref());
         }
     }
@@ -76,35 +84,45 @@ impl Loader {
     /// Carries out what was found, and what follows from every change. Never ends.
     pub(crate) async fn run(mut self, first: Wanted) {
         let (sender, mut changes) = mpsc::channel(1);
-        let mut watcher = watcher(sender);
-        let mut watched = BTreeSet::new();
+        let mut watcher = watcher(sender.clone());
+        let mut watched = Watched::new();
         let mut wanted = first;
         loop {
-            if let Some(watcher) = &mut watcher {
-                watch(watcher, &mut watched, &wanted.watched);
+            if let Some(watcher) = &mut watcher
+                && watch(watcher, &mut watched, &wanted.watched)
+            {
+                // It may have changed before it was watched.
+                let _ = sender.try_send(());
             }
-            self.apply(wanted).await;
-            wanted = loop {
-                // Nothing tells of changes any more: what is there goes on.
-                if changes.recv().await.is_none() {
-                    return std::future::pending().await;
-                }
-                let settled = async {
-                    while timeout(SETTLES_WITHIN, changes.recv()).await.is_ok_and(|change| change.is_some()) {}
-                };
-                let _ = timeout(AT_MOST, settled).await;
-                match self.look() {
-                    Ok(wanted) => break wanted,
-                    Err(error) => {
-                        error!(%error, "the files can't be read; what runs goes on");
-                        sleep(AT_MOST).await;
-                    }
-                }
-            };
+            self.apply(&wanted);
+            wanted = self.next(&mut changes, wanted.partial).await;
         }
     }
 
-    async fn apply(&mut self, wanted: Wanted) {
+    /// What the files ask for after the next change, or soon, where changes may not be told of.
+    async fn next(&mut self, changes: &mut mpsc::Receiver<()>, mut soon: bool) -> Wanted {
+        loop {
+            let _ = timeout(if soon { AGAIN } else { Duration::MAX }, changes.recv()).await;
+            let settled =
+                async { while timeout(SETTLES_WITHIN, changes.recv()).await.is_ok_and(|change| change.is_some()) {} };
+            let _ = timeout(AT_MOST, settled).await;
+            match self.look() {
+                Ok(wanted) => {
+                    self.failed = None;
+                    return wanted;
+                }
+                Err(error) => {
+                    let words = Some(error.to_string());
+                    if self.failed != words {
+                        error!(%error, "the files can't be read; what runs goes on");
+                    }
+                    (self.failed, soon) = (words, true);
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, wanted: &Wanted) {
         let keep = |key: &FunctionKey| wanted.functions.contains_key(key) || wanted.kept.contains(key);
         for key in self.store.keys(Kind::Function) {
             let function = FunctionKey::new(&key.namespace, &key.name);
@@ -112,47 +130,29 @@ impl Loader {
                 info!("{function} is gone");
                 // Gone already is as good.
                 let _ = self.store.delete(&key, None);
-                self.built.remove(&function);
+                self.changes.remove(&function);
                 self.places.lock().remove(&function);
             }
         }
-        let (to_build, ready): (Vec<_>, Vec<_>) =
-            wanted.functions.into_iter().partition(|(_, (manifest, _))| manifest.annotations.build.is_some());
-        for (_, (manifest, source)) in ready {
-            self.put(&manifest, source.as_ref());
-        }
-        for (key, (manifest, source)) in to_build {
-            if self.is_built(&key, &manifest, source.as_ref()).await {
-                self.put(&manifest, source.as_ref());
-            }
+        for (manifest, source) in wanted.functions.values() {
+            self.put(manifest, source.as_ref());
         }
     }
 
-    /// Builds what has changed since it was built last.
-    async fn is_built(&mut self, key: &FunctionKey, manifest: &Manifest, source: Option<&Source>) -> bool {
-        let (Some(command), Some(source)) = (&manifest.annotations.build, source) else { return true };
-        if let Some((digest, good)) = self.built.get(key)
-            && *digest == source.digest
-        {
-            return *good;
+    /// What was built from an earlier source has been built over since: going back to that makes a new
+    /// Revision, and a new build.
+    fn number(&mut self, manifest: &Manifest, source: &Source) -> Source {
+        let (digest, changes) = self.changes.entry(manifest.function.key()).or_default();
+        if *digest != source.digest {
+            (*digest, *changes) = (source.digest.clone(), *changes + 1);
         }
-        info!("{key}: building: {}", shell_words::join(command));
-        let outcome = build(key, command, &source.directory).await;
-        match &outcome {
-            Ok(()) => info!("{key}: built"),
-            Err(words) => {
-                error!(
-                    "{}:{}: {key}: the build failed: {words}; what served before goes on",
-                    manifest.file.display(),
-                    manifest.line
-                );
-            }
-        }
-        self.built.insert(key.clone(), (source.digest.clone(), outcome.is_ok()));
-        outcome.is_ok()
+        source.after_changes(*changes)
     }
 
-    fn put(&self, manifest: &Manifest, source: Option<&Source>) {
+    fn put(&mut self, manifest: &Manifest, source: Option<&Source>) {
+        let numbered =
+            source.filter(|_| manifest.annotations.build.is_some()).map(|source| self.number(manifest, source));
+        let source = numbered.as_ref().or(source);
         self.places.lock().insert(manifest.function.key(), (manifest.file.clone(), manifest.line));
         let function = source.map_or_else(|| manifest.function.clone(), |source| source.run_by(manifest));
         if let Err(words) = put(&self.store, &function) {
@@ -173,30 +173,6 @@ fn put(store: &Store, function: &Function) -> Result<(), String> {
     result.map(drop).map_err(|refusal| refusal.to_string())
 }
 
-/// Runs a build to its end and shows what it says.
-async fn build(key: &FunctionKey, command: &[String], directory: &Path) -> Result<(), String> {
-    let Some((program, arguments)) = command.split_first() else { return Ok(()) };
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(directory).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
-    let mut last = String::new();
-    if let Some(pipe) = child.stderr.take() {
-        let mut lines = BufReader::new(pipe).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            info!(target: "output", "{key} | {line}");
-            if line.starts_with("error") || last.is_empty() {
-                last = line;
-            }
-        }
-    }
-    match child.wait().await {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{status}: {last}")),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 /// Tells of changes, several as one.
 fn watcher(to: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
     let tell = move |event: notify::Result<notify::Event>| {
@@ -210,16 +186,25 @@ fn watcher(to: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
         .ok()
 }
 
-fn watch(watcher: &mut RecommendedWatcher, watched: &mut BTreeSet<PathBuf>, wanted: &BTreeSet<PathBuf>) {
-    for gone in watched.difference(wanted) {
+/// What is watched, and which directory it was: one that takes its place is another.
+type Watched = BTreeMap<PathBuf, (u64, u64)>;
+
+/// Watches these and no others. Whether there is a new one.
+fn watch(watcher: &mut impl Watcher, watched: &mut Watched, wanted: &BTreeSet<PathBuf>) -> bool {
+    let identity = |path: &PathBuf| fs::metadata(path).ok().map(|meta| (path.clone(), (meta.dev(), meta.ino())));
+    let now: Watched = wanted.iter().filter_map(identity).collect();
+    for (path, _) in watched.iter().filter(|(path, identity)| now.get(*path) != Some(identity)) {
         // One that was deleted is not watched anyway.
-        let _ = watcher.unwatch(gone);
+        let _ = watcher.unwatch(path);
     }
-    let new: Vec<&PathBuf> = wanted.difference(watched).collect();
-    for path in new {
+    let new: Vec<&PathBuf> =
+        now.iter().filter(|(path, id)| watched.get(*path) != Some(id)).map(|(path, _)| path).collect();
+    for path in &new {
         if let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive) {
             warn!(path = %path.display(), %error, "can't be watched; start lambent dev again after a change in it");
         }
     }
-    watched.clone_from(wanted);
+    let any = !new.is_empty();
+    *watched = now;
+    any
 }

@@ -13,7 +13,10 @@ use lambent_fleet::process::launch::PROCESS_REPOSITORY;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::manifest::{Annotations, Manifest, WATCH, WORKDIR};
+use crate::{
+    find::parent,
+    manifest::{Annotations, Manifest, WATCH, WORKDIR},
+};
 
 /// More is no source code.
 const MAX_FILES: usize = 10_000;
@@ -55,7 +58,7 @@ impl Source {
     /// # Errors
     /// If something that it names can't be read.
     pub fn read(manifest: &Manifest) -> Result<Self, SourceError> {
-        let here = manifest.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let here = parent(&manifest.file);
         let Annotations { command, workdir, watch, build } = &manifest.annotations;
         let directory = here.join(workdir.as_deref().unwrap_or("."));
         let directory = fs::canonicalize(&directory).map_err(fault(WORKDIR, &directory))?;
@@ -75,8 +78,13 @@ impl Source {
             hash.update(file.as_os_str().as_encoded_bytes());
             hash.update(Sha256::digest(&content));
         }
-        let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { directory, digest, watched })
+        Ok(Self { directory, digest: hexadecimal(hash), watched })
+    }
+
+    /// The same source as another one, for what was made of it is not there any more.
+    pub(crate) fn after_changes(&self, changes: u64) -> Self {
+        let digest = hexadecimal(Sha256::new().chain_update(&self.digest).chain_update(changes.to_be_bytes()));
+        Self { digest, ..self.clone() }
     }
 
     /// The Function as it runs from this source.
@@ -92,6 +100,21 @@ impl Source {
         template.working_dir = Some(self.directory.display().to_string());
         function
     }
+}
+
+/// Directories in which what a manifest names is, or would be.
+pub(crate) fn named(manifest: &Manifest) -> BTreeSet<PathBuf> {
+    let here = parent(&manifest.file);
+    let Annotations { workdir, watch, .. } = &manifest.annotations;
+    let there = |path: &String| {
+        let path = here.join(path);
+        path.ancestors().find(|path| path.is_dir()).map(Path::to_owned)
+    };
+    watch.iter().chain(workdir).filter_map(there).collect()
+}
+
+fn hexadecimal(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn fault(annotation: &'static str, path: &Path) -> impl Fn(io::Error) -> SourceError {
@@ -114,8 +137,13 @@ fn collect(
         // A dangling link, or gone just now.
         Err(_) => return Ok(()),
     };
+    if named && path.is_symlink() {
+        // Where it leads, and whether it still leads there.
+        directories.insert(parent(path));
+        directories.extend(fs::canonicalize(path).ok().filter(|_| kind.is_file()).map(|target| parent(&target)));
+    }
     if kind.is_file() {
-        directories.extend(path.parent().map(Path::to_owned).filter(|_| named));
+        directories.extend(named.then(|| parent(path)));
         files.insert(path.to_owned());
         return Ok(());
     }

@@ -2,9 +2,9 @@
 //! token the other commands reach it.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions, Permissions},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,10 @@ use thiserror::Error;
 
 const ENDPOINT: &str = "endpoint.json";
 const OUTPUT: &str = "output";
+/// What each one's directory is called, before the number of its process: it may stand among files of others.
+const PREFIX: &str = "lambent-dev-";
+/// What says that a directory is ours to clear away, whatever it is called.
+const MARKER: &str = ".lambent-dev";
 
 /// No directory could be made.
 #[derive(Debug, Error)]
@@ -92,26 +96,44 @@ impl Drop for StateDir {
     }
 }
 
+/// Nothing is changed but what is made here: the base may be a directory with files of its owner's.
 fn make(base: &Path) -> io::Result<PathBuf> {
     let mut private = DirBuilder::new();
-    private.recursive(true).mode(0o700);
-    private.create(base)?;
-    fs::set_permissions(base, Permissions::from_mode(0o700))?;
+    private.mode(0o700);
+    private.recursive(true).create(base)?;
     for (pid, path) in each(base) {
-        if !runs(pid) {
+        // One of our own number is of a past process.
+        if !runs(pid) || is_own(pid) {
             let _ = fs::remove_dir_all(path);
         }
     }
-    let path = base.join(std::process::id().to_string());
-    // A past process of our number.
-    let _ = fs::remove_dir_all(&path);
+    let path = base.join(format!("{PREFIX}{}", std::process::id()));
+    private.recursive(false).create(&path)?;
+    // Before all else: without it nobody clears the directory away.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join(MARKER))?;
     private.create(path.join(OUTPUT))?;
     Ok(path)
 }
 
+/// The directories that were made here, with their processes.
 fn each(base: &Path) -> impl Iterator<Item = (i32, PathBuf)> {
     let entries = fs::read_dir(base).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+    entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
+        Some(entry.path()).filter(|path| is_ours(path)).map(|path| (pid, path))
+    })
+}
+
+/// Made here and by this user: in a directory that others may write in, one of theirs is not believed.
+fn is_ours(directory: &Path) -> bool {
+    let user = rustix::process::geteuid();
+    let marker = fs::symlink_metadata(directory.join(MARKER)).is_ok_and(|marker| marker.is_file());
+    let own = |meta: fs::Metadata| meta.is_dir() && (user.is_root() || meta.uid() == user.as_raw());
+    marker && fs::symlink_metadata(directory).is_ok_and(own)
+}
+
+fn is_own(pid: i32) -> bool {
+    u32::try_from(pid) == Ok(std::process::id())
 }
 
 fn runs(pid: i32) -> bool {
@@ -132,7 +154,13 @@ pub fn find(bases: &[PathBuf]) -> Option<Endpoint> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
     use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
 
     #[test]
     fn the_endpoint_is_found_while_its_process_runs_and_is_private() {
@@ -144,7 +172,6 @@ mod tests {
         let endpoint = Endpoint { server: "s".into(), token: "t".into(), gateway: "g".into(), pid };
         directory.tell(&endpoint).unwrap();
         assert_eq!(find(&bases), Some(endpoint));
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&directory.path), mode(&directory.path.join(ENDPOINT))), (0o700, 0o600));
         drop(directory);
         assert_eq!(find(&bases), None);
@@ -155,5 +182,26 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = StateDir::create(&[file.path().join("x")]).unwrap_err().to_string();
         assert!(error.contains(&file.path().display().to_string()) && error.contains("--state-dir"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_with_files_of_its_owner_stays_as_it_is() {
+        let base = tempfile::tempdir().unwrap();
+        // No process has these numbers.
+        let theirs = ["2147483647", "lambent-dev-2147483646", "notes"].map(|name| base.path().join(name));
+        for directory in &theirs {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("file"), "theirs").unwrap();
+        }
+        fs::set_permissions(base.path(), Permissions::from_mode(0o755)).unwrap();
+        let left = base.path().join("lambent-dev-2147483645");
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join(MARKER), "").unwrap();
+        let directory = StateDir::create(&[base.path().to_owned()]).unwrap();
+        assert_eq!((mode(base.path()), mode(&directory.path)), (0o755, 0o700));
+        assert!(theirs.iter().all(|directory| directory.join("file").exists()));
+        assert!(!left.exists(), "what a killed one has left is cleared away");
+        drop(directory);
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), theirs.len());
     }
 }

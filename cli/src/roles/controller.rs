@@ -21,7 +21,7 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         system_namespace: common.system_namespace.clone(),
         public_url,
         plain_http_registries,
-        resolve_images: true,
+        builder: None,
     };
     let fleet = KubeFleet::new(client.clone(), common.namespace);
     ready.send_replace(true);

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests.
 
+mod builds;
+mod changes;
 mod examples;
 mod support;
 
@@ -109,6 +111,44 @@ fn a_broken_program_keeps_the_old_one_serving_and_is_told_with_its_words() {
     assert!(dev.ok("/fn/shop/hello").starts_with("one "));
     dev.files.write("main.py", &PYTHON.replace("\"one\"", "\"two\""));
     dev.until("the mended file to serve", || dev.get("/fn/shop/hello").1.starts_with("two "));
+}
+
+#[test]
+fn what_runs_is_kept_while_its_files_are_broken_and_goes_when_they_are_mended() {
+    let files = Files::new();
+    files.write("other.py", PYTHON);
+    files.write("f.yaml", &python("hello", "  scale: {idle: 1s}\n"));
+    files.write("g.yaml", &python("other", "  scale: {idle: 2s}\n").replace("main.py", "other.py"));
+    let dev = files.dev();
+    let first = dev.ok("/fn/shop/hello");
+    dev.files.write("main.py", "raise Exception('no such thing')\n");
+    let line = dev.line("StartFailed");
+    assert!(line.contains("; what runs of hello-") && line.ends_with(" still serves"), "{line}");
+    // Idle for longer than the first one, and gone: so the first one has outstayed its time.
+    dev.ok("/fn/shop/other");
+    dev.until("the other one to go", || {
+        dev.output().lines().any(|line| line.contains("other-") && line.contains("to=0"))
+    });
+    let pid = |body: &str| body.split(' ').nth(1).map(str::to_owned);
+    assert_eq!(pid(&dev.ok("/fn/shop/hello")), pid(&first));
+    dev.files.write("main.py", &PYTHON.replace("\"one\"", "\"two\""));
+    dev.until("the mended file to serve", || dev.get("/fn/shop/hello").1.starts_with("two "));
+    dev.until("all of them to go", || dev.processes().is_empty());
+}
+
+#[test]
+fn of_files_that_break_while_nothing_runs_nobody_is_told_that_they_serve() {
+    let files = Files::new();
+    files.write("f.yaml", &python("hello", "  scale: {idle: 1s}\n"));
+    let dev = files.dev();
+    dev.ok("/fn/shop/hello");
+    dev.until("its processes to go", || dev.processes().is_empty());
+    dev.files.write("main.py", "raise Exception('no such thing')\n");
+    let line = dev.line("StartFailed");
+    assert!(line.contains("Exception: no such thing") && line.contains("; nothing runs of hello-"), "{line}");
+    let told = || Some(dev.get("/fn/shop/hello")).filter(|(status, _)| *status == 503);
+    let (_, body) = wait_for(told).unwrap();
+    assert!(body.contains("Exception: no such thing") && !body.contains("still serves"), "{body}");
 }
 
 #[test]
@@ -322,26 +362,6 @@ fn a_path_that_is_not_there_is_an_error_with_its_name() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/path: "));
-}
-
-#[test]
-fn a_build_comes_before_the_first_request_and_one_that_fails_keeps_what_serves() {
-    let files = Files::new();
-    let with = |build: &str| {
-        python("hello", "").replace(
-            "    dev.lambent.dev/watch",
-            &format!("    dev.lambent.dev/build: {build}\n    dev.lambent.dev/watch"),
-        )
-    };
-    files.write("main.txt", PYTHON);
-    fs::remove_file(files.path("main.py")).unwrap();
-    files.write("f.yaml", &with("cp main.txt main.py").replace("watch: main.py", "watch: main.txt"));
-    let dev = files.dev();
-    assert!(dev.ok("/fn/shop/hello").starts_with("one "));
-    dev.line("shop/hello: built");
-    dev.files.write("f.yaml", &with("cp nothing main.py").replace("watch: main.py", "watch: main.txt"));
-    dev.line("the build failed: exit status: 1: cp: ");
-    assert!(dev.ok("/fn/shop/hello").starts_with("one "));
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub(crate) struct Dev {
 /// A directory of functions, one for the state, and variables for `lambent dev`.
 pub(crate) struct Files {
     /// What is served instead of the functions.
-    served: Option<PathBuf>,
+    pub(crate) served: Option<PathBuf>,
     pub(crate) functions: tempfile::TempDir,
     pub(crate) state: tempfile::TempDir,
     pub(crate) variables: Vec<(&'static str, PathBuf)>,

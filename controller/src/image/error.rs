@@ -54,6 +54,9 @@ pub enum ImageError {
         /// What is wrong with it.
         why: String,
     },
+    /// It is not from a registry, and could not be made.
+    #[error("{}", .0.message)]
+    NotBuilt(lambent_api::Reason),
 }
 
 impl ImageError {

@@ -65,6 +65,9 @@ pub(crate) struct View<'a> {
     pub(crate) image: Image,
     /// Its instances.
     pub(crate) counts: Counts,
+    /// Of a Function that runs from files of this machine: how many instances of the Revision that
+    /// serves answer. They are all that is left of it once the files have changed.
+    pub(crate) from_files: Option<i32>,
     /// Whether the rollout begins anew.
     pub(crate) restarted: bool,
 }
@@ -141,6 +144,7 @@ fn reason(view: &View<'_>) -> Reason {
     let (reason, words) = match &view.progress {
         Progress::Serving => return Reason::new("Serving", format!("{latest} serves")),
         Progress::Invalid(words) => ("InvalidSpec", words.clone()),
+        Progress::Resolving if view.from_files.is_some() => ("Resolving", "it is being built".to_owned()),
         Progress::Resolving => ("Resolving", "the image is being looked up".to_owned()),
         Progress::NoImage(reason) => (reason.reason.as_str(), reason.message.clone()),
         Progress::Starting => ("Starting", format!("{latest} has not answered yet")),
@@ -152,7 +156,12 @@ fn reason(view: &View<'_>) -> Reason {
     };
     // Whoever reads that the new one fails wants to know whether callers notice.
     let other = view.serving.as_ref().filter(|serving| Some(*serving) != view.latest.as_ref());
-    Reason::new(reason, other.map_or_else(|| words.clone(), |other| format!("{words}; {other} still serves")))
+    let still = |other: &String| match view.from_files {
+        None => format!("{words}; {other} still serves"),
+        Some(0) => format!("{words}; nothing runs of {other}"),
+        Some(_) => format!("{words}; what runs of {other} still serves"),
+    };
+    Reason::new(reason, other.map_or_else(|| words.clone(), still))
 }
 
 fn given_up(latest: &str, reason: Option<&Reason>) -> String {

@@ -10,7 +10,8 @@ pub const COMMAND: &str = "dev.lambent.dev/command";
 pub const WORKDIR: &str = "dev.lambent.dev/workdir";
 /// Files and directories, relative to the manifest, whose change makes a new Revision; as words of a shell.
 pub const WATCH: &str = "dev.lambent.dev/watch";
-/// What is run before a new Revision is made, as words of a shell; where it fails none is made.
+/// What is run before a new Revision is made, as words of a shell; where it fails none is made. All that it
+/// has started is gone when it ends.
 pub const BUILD: &str = "dev.lambent.dev/build";
 
 /// What a manifest says about development.

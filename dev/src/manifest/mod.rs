@@ -25,7 +25,7 @@ use document::Document;
 pub struct Problem {
     /// In which file.
     pub file: PathBuf,
-    /// In which line, from 1.
+    /// In which line, from 1; 0 of what has no lines.
     pub line: usize,
     /// What.
     pub message: String,
@@ -33,7 +33,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file.display(), self.line, self.message)
+        let Self { file, line, message } = self;
+        match line {
+            0 => write!(f, "{}: {message}", file.display()),
+            line => write!(f, "{}:{line}: {message}", file.display()),
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 
 use std::{ffi::OsString, process::Stdio, time::Duration};
 
-use tokio::{process::Command, time::timeout};
+use thiserror::Error;
+use tokio::{process::Command, sync::OnceCell, time::timeout};
 
 use super::launch::{Launch, environment, expand};
 use crate::Order;
@@ -12,6 +13,43 @@ use crate::Order;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// In the order in which they are looked for: first those that need no daemon of root's.
 pub const KNOWN: [&str; 3] = ["podman", "nerdctl", "docker"];
+
+/// Which engine runs images.
+#[derive(Debug)]
+pub enum Engines {
+    /// None is wanted.
+    Off,
+    /// This one.
+    Named(Engine),
+    /// The first that works, looked for when one is needed, and again while none does: it may be
+    /// installed or started any moment.
+    First(OnceCell<Engine>),
+}
+
+/// Why no engine runs images.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum NoEngine {
+    /// None is wanted.
+    #[error("leave out --engine process")]
+    Off,
+    /// None works.
+    #[error("install podman, or start the engine that is there")]
+    NotFound,
+}
+
+impl Engines {
+    /// The one that runs images.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn get(&self) -> Result<&Engine, NoEngine> {
+        match self {
+            Self::Off => Err(NoEngine::Off),
+            Self::Named(engine) => Ok(engine),
+            Self::First(found) => found.get_or_try_init(async || Engine::find().await.ok_or(NoEngine::NotFound)).await,
+        }
+    }
+}
 
 /// One engine.
 #[derive(Clone, Debug, PartialEq, Eq)]

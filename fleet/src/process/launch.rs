@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::EnvVar;
 use lambent_api::Template;
 use thiserror::Error;
 
-use super::engine::Engine;
+use super::engine::{Engine, NoEngine};
 use crate::Order;
 
 /// Repository of the image of what is run as a plain process: `process.lambent.dev/<function>`,
@@ -33,9 +33,9 @@ pub struct Launch {
 pub enum NoLaunch {
     /// It is an image, and nothing here runs images.
     #[error(
-        "nothing here runs the image {0}: say what to run instead in the annotation dev.lambent.dev/command, or install podman"
+        "nothing here runs the image {0}: say what to run instead in the annotation dev.lambent.dev/command, or {1}"
     )]
-    NoEngine(String),
+    NoEngine(String, NoEngine),
     /// A process without a command.
     #[error("the annotation dev.lambent.dev/command is empty")]
     NoCommand,
@@ -50,14 +50,14 @@ pub fn is_process(template: &Template) -> bool {
 ///
 /// # Errors
 /// If it can't be run here.
-pub fn launch(order: &Order, port: u16, engine: Option<&Engine>) -> Result<Launch, NoLaunch> {
+pub fn launch(order: &Order, port: u16, engine: Result<&Engine, NoEngine>) -> Result<Launch, NoLaunch> {
     let template = &order.revision.spec.template;
     if is_process(template) {
         return process(template, port);
     }
     match engine {
-        Some(engine) => Ok(engine.launch(order, port)),
-        None => Err(NoLaunch::NoEngine(template.image.clone())),
+        Ok(engine) => Ok(engine.launch(order, port)),
+        Err(why) => Err(NoLaunch::NoEngine(template.image.clone(), why)),
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) mod tests {
     fn a_process_gets_its_port_and_its_environment() {
         let template = "{image: process.lambent.dev/hello@sha256:0, command: [serve, '$(PORT)', '$(NOBODY)', '$$(PORT)'],
             workingDir: /srv, env: [{name: URL, value: 'http://x:$(PORT)'}, {name: PORT, value: '1'}, {name: BOTH, value: '$(URL)/$(PORT)'}]}";
-        let launch = launch(&order("r-0", template), 1234, None).unwrap();
+        let launch = launch(&order("r-0", template), 1234, Err(NoEngine::Off)).unwrap();
         assert_eq!(launch.program, "serve");
         assert_eq!(launch.arguments, ["1234", "$(NOBODY)", "$(PORT)"]);
         assert_eq!(launch.directory, Some("/srv".into()));
@@ -149,8 +149,10 @@ pub(super) mod tests {
 
     #[test]
     fn an_image_needs_an_engine() {
-        let error = launch(&order("r-0", "{image: a}"), 1, None).unwrap_err();
-        assert!(error.to_string().contains("dev.lambent.dev/command"), "{error}");
+        for (why, advice) in [(NoEngine::Off, "--engine process"), (NoEngine::NotFound, "podman")] {
+            let error = launch(&order("r-0", "{image: a}"), 1, Err(why)).unwrap_err().to_string();
+            assert!(error.contains("dev.lambent.dev/command") && error.contains(advice), "{error}");
+        }
     }
 
     #[test]

@@ -18,8 +18,10 @@ mod life;
 pub mod output;
 mod ports;
 pub mod supervise;
+mod supervised;
 mod supervisors;
 mod table;
+pub mod task;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -29,11 +31,12 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use crate::{Event, Fleet, FleetError, Order, StartError, Stop};
-use engine::Engine;
+use engine::Engines;
 use output::Output;
 use ports::Ports;
 use supervisors::Supervisors;
 use table::Table;
+use task::{Task, TaskError};
 
 /// How instances are run.
 #[derive(Clone)]
@@ -41,7 +44,7 @@ pub struct Config {
     /// The program that has [`supervise::main`] behind the argument [`supervise::ARGUMENT`]: ours.
     pub supervisor: PathBuf,
     /// Runs those that are not plain processes.
-    pub engine: Option<Engine>,
+    pub engine: Arc<Engines>,
     /// Takes what they write.
     pub output: Arc<dyn Output>,
 }
@@ -70,6 +73,21 @@ impl ProcessFleet {
             table: Mutex::default(),
             count: watch::Sender::new(0),
         }))
+    }
+
+    /// Runs a task to its end, under a supervisor as instances are: when this is dropped, or this process
+    /// ends in whatever way, all of the task is killed. `held` is dropped when nothing of it is left.
+    ///
+    /// # Errors
+    /// If it does not end well, or not within `limit`.
+    pub async fn run_task(
+        &self,
+        task: Task,
+        limit: Duration,
+        output: impl Fn(output::Channel, &[String]) + Send + Sync + 'static,
+        held: impl Send + 'static,
+    ) -> Result<(), TaskError> {
+        task::run(&self.0.supervisors, task, limit, Arc::new(output), held).await
     }
 
     /// Stops all instances and takes no order any more. Returns when the last one has ended: each

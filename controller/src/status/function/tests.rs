@@ -10,6 +10,7 @@ fn view(progress: Progress) -> View<'static> {
         progress,
         image: Image::Unknown,
         counts: Counts { ready: 2, failing: 1, stopping: 4, ..Counts::default() },
+        from_files: None,
         restarted: false,
     }
 }
@@ -71,6 +72,17 @@ fn a_failing_revision_is_told_with_the_one_that_still_serves() {
     let status = told(View { serving: Some("hello-old".into()), ..view(Progress::Failing(why())) });
     let message = &status.conditions.find(ConditionType::Ready).unwrap().message;
     assert_eq!(message, "hello-new can't start: exit code 1; hello-old still serves");
+}
+
+#[test]
+fn of_one_that_runs_from_files_only_what_runs_is_said_to_serve() {
+    let message = |from_files| {
+        let serving = Some("hello-old".into());
+        let status = told(View { serving, from_files, ..view(Progress::Failing(why())) });
+        status.conditions.find(ConditionType::Ready).unwrap().message.clone()
+    };
+    assert_eq!(message(Some(2)), "hello-new can't start: exit code 1; what runs of hello-old still serves");
+    assert_eq!(message(Some(0)), "hello-new can't start: exit code 1; nothing runs of hello-old");
 }
 
 #[test]
