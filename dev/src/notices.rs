@@ -6,20 +6,20 @@ use lambent_api::{Function, FunctionKey};
 
 /// Sentences about what these Functions ask for in vain.
 pub(crate) fn notices<'a>(functions: impl Iterator<Item = (&'a Function, bool)>) -> Vec<String> {
-    let mut fields: BTreeMap<&'static str, BTreeSet<FunctionKey>> = BTreeMap::new();
+    let mut fields: BTreeMap<String, BTreeSet<FunctionKey>> = BTreeMap::new();
     for (function, process) in functions {
         for field in ignored(function, process) {
             fields.entry(field).or_default().insert(function.key());
         }
     }
-    let sentence = |(field, functions): (&str, BTreeSet<FunctionKey>)| {
+    let sentence = |(field, functions): (String, BTreeSet<FunctionKey>)| {
         let names: Vec<String> = functions.iter().map(ToString::to_string).collect();
         format!("{field} is for a cluster and has no effect here: {}", names.join(", "))
     };
     fields.into_iter().map(sentence).collect()
 }
 
-fn ignored(function: &Function, process: bool) -> Vec<&'static str> {
+fn ignored(function: &Function, process: bool) -> Vec<String> {
     let template = &function.spec.template;
     let by_reference = template.env.iter().any(|var| var.value_from.is_some());
     let all = [
@@ -31,11 +31,17 @@ fn ignored(function: &Function, process: bool) -> Vec<&'static str> {
         ("lifecycle", template.lifecycle.is_some()),
         ("envFrom (set what it has in the environment of lambent dev)", !template.env_from.is_empty()),
         ("env valueFrom (set it in the environment of lambent dev)", by_reference),
-        ("pod", !template.pod.is_empty()),
         ("command (the annotation dev.lambent.dev/command is run)", process && !template.command.is_empty()),
         ("args (the annotation dev.lambent.dev/command is run)", process && !template.args.is_empty()),
     ];
-    all.into_iter().filter(|(_, is_set)| *is_set).map(|(field, _)| field).collect()
+    let own = all.into_iter().filter(|(_, is_set)| *is_set).map(|(field, _)| field.to_owned());
+    own.chain(of_the_pod(function)).collect()
+}
+
+/// Volumes, tolerations and the like: as many as a pod has of them.
+fn of_the_pod(function: &Function) -> Vec<String> {
+    let pod = serde_json::to_value(&function.spec.template.pod).unwrap_or_default();
+    pod.as_object().into_iter().flatten().map(|(field, _)| format!("pod.{field}")).collect()
 }
 
 #[cfg(test)]
@@ -51,12 +57,13 @@ mod tests {
         };
         let plain = function("plain", "{image: a}");
         let one = function("one", "{image: a, resources: {limits: {cpu: 1}}, args: [x]}");
-        let two = function("two", "{image: a, resources: {}, pod: {runtimeClassName: gvisor}}");
+        let two = function("two", "{image: a, resources: {}, pod: {runtimeClassName: gvisor, volumes: [{name: v}]}}");
         let said = notices([(&plain, true), (&one, false), (&two, true)].into_iter());
         assert_eq!(
             said,
             [
-                "pod is for a cluster and has no effect here: shop/two",
+                "pod.runtimeClassName is for a cluster and has no effect here: shop/two",
+                "pod.volumes is for a cluster and has no effect here: shop/two",
                 "resources is for a cluster and has no effect here: shop/one, shop/two",
             ]
         );

@@ -73,8 +73,11 @@ enum State {
 struct Answering {
     /// By their unique ids.
     running: HashMap<String, Running>,
-    tries: JoinSet<String>,
+    tries: JoinSet<Started>,
 }
+
+/// A process: the unique id of its instance, and which one of its processes it is.
+type Started = (String, u32);
 
 struct Running {
     instance: Instance,
@@ -95,7 +98,7 @@ impl Answering {
         }
         let running = self.running.entry(uid.clone()).or_insert_with(|| Running {
             instance: instance.clone(),
-            tries: Some(self.tries.spawn(until_it_answers(uid.clone(), address))),
+            tries: Some(self.tries.spawn(until_it_answers((uid.clone(), instance.restarts), address))),
         });
         running.instance = instance.clone();
         if running.tries.is_none() { State::Ready } else { State::Silent }
@@ -112,8 +115,9 @@ impl Answering {
     async fn next(&mut self) -> Option<Instance> {
         loop {
             // Those that were given up have no word.
-            let Ok(uid) = self.tries.join_next().await? else { continue };
-            if let Some(running) = self.running.get_mut(&uid) {
+            let Ok((uid, restarts)) = self.tries.join_next().await? else { continue };
+            let running = self.running.get_mut(&uid);
+            if let Some(running) = running.filter(|running| running.instance.restarts == restarts) {
                 running.tries = None;
                 return Some(running.instance.clone());
             }
@@ -121,11 +125,11 @@ impl Answering {
     }
 }
 
-async fn until_it_answers(uid: String, address: SocketAddr) -> String {
+async fn until_it_answers(process: Started, address: SocketAddr) -> Started {
     while TcpStream::connect(address).await.is_err() {
         sleep(TRY_EVERY).await;
     }
-    uid
+    process
 }
 
 /// Names of instances are used again: a Pod is named by the unique id as well.

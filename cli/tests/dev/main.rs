@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests.
 
+mod engines;
 mod examples;
+mod reload;
 mod support;
+mod table;
 
 use std::{
     fs,
@@ -342,14 +345,6 @@ fn a_build_comes_before_the_first_request_and_one_that_fails_keeps_what_serves()
     dev.files.write("f.yaml", &with("cp nothing main.py").replace("watch: main.py", "watch: main.txt"));
     dev.line("the build failed: exit status: 1: cp: ");
     assert!(dev.ok("/fn/shop/hello").starts_with("one "));
-}
-
-#[test]
-fn what_only_a_cluster_enforces_is_said_by_name() {
-    let files = Files::new();
-    files.write("f.yaml", &python("hello", "  resources: {limits: {memory: 64Mi}}\n"));
-    let dev = files.dev();
-    dev.line("resources is for a cluster and has no effect here: shop/hello");
 }
 
 #[test]
