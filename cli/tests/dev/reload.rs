@@ -93,8 +93,8 @@ fn a_function_runs_in_the_directory_that_its_annotation_names() {
     let dev = files.dev();
     assert!(dev.ok("/fn/shop/hello").starts_with("inner "));
     dev.files.write("f.yaml", &with("nowhere"));
-    let line = dev.line("nowhere");
-    assert!(line.contains("f.yaml:") && line.contains("does not exist"), "{line}");
+    let line = dev.line("f.yaml:8: ");
+    assert!(line.contains("dev.lambent.dev/workdir: ") && line.contains("nowhere: No such file"), "{line}");
     assert!(dev.ok("/fn/shop/hello").starts_with("inner "));
 }
 
