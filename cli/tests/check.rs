@@ -59,6 +59,26 @@ fn the_schema_is_the_clusters() {
 }
 
 #[test]
+fn what_is_left_empty_is_well_as_on_a_cluster() {
+    let output = check(&format!("{GOOD}  timeout:\n  scale:\n  rollout: {{maxSurge: null}}\n  env:\n"));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 Function, well\n");
+}
+
+#[test]
+fn metadata_is_checked_as_on_a_cluster() {
+    for (metadata, words) in [
+        ("{name: hello, namespace: Sh_op}", "f.yaml:3: metadata.namespace: is \"Sh_op\", and must be a DNS label"),
+        ("{name: hello, labels: {team: two words}}", "f.yaml:3: metadata.labels.team: is \"two words\""),
+        ("{name: hello, labels: {a b: x}}", "f.yaml:3: metadata.labels.a b: is no key of labels"),
+        ("{name: hello, labels: {team: yes}}", "f.yaml:3: metadata.labels.team: must be a string: write \"true\""),
+        ("{name: a.b}", "the name must be a DNS label"),
+    ] {
+        let text = problems(&GOOD.replace("{name: hello}", metadata));
+        assert!(text.contains(words), "{metadata}: {text}");
+    }
+}
+
+#[test]
 fn rules_over_several_fields_hold() {
     let text = problems(&format!("{GOOD}  scale: {{min: 5, max: 2}}\n"));
     assert!(text.contains("f.yaml:6: spec.scale: scale.min must not be more than scale.max"), "{text}");
@@ -81,8 +101,10 @@ fn all_documents_of_a_file_are_checked_with_their_own_lines() {
 
 #[test]
 fn yaml_that_can_not_be_read_has_a_line() {
-    let text = problems(&format!("{GOOD}  scale: [1\n"));
-    assert!(text.contains("f.yaml:"), "{text}");
+    let text = problems(&format!("{GOOD}  timeout: 1s: 2\n"));
+    assert!(text.contains("f.yaml:6: mapping values are not allowed"), "{text}");
+    let text = problems(&format!("{GOOD}---\n{GOOD}  timeout: 1s: 2\n"));
+    assert!(text.contains("f.yaml:12: mapping values are not allowed"), "{text}");
 }
 
 #[test]

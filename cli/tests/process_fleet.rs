@@ -148,11 +148,40 @@ async fn a_new_watch_of_processes_says_everything_and_then_complete() {
 }
 
 #[tokio::test]
-async fn a_process_stopped_by_someone_else_is_shown_stopping() {
+async fn a_process_killed_by_someone_else_is_shown_and_started_again() {
     let machine = Machine::new();
-    let outside = async |id: InstanceRef| machine.fleet.stop("shop", &id, Stop::Gracefully).await.unwrap();
-    let order = machine.sleeper(0);
-    contract::an_instance_stopped_by_someone_else_is_shown_stopping(&machine.fleet, &order, outside).await;
+    let order = machine.script(0, "echo $$ >>pids; exec sleep 1000");
+    let outside = async |_: InstanceRef| {
+        let process = machine.pids("pids", 1).await[0];
+        let process = rustix::process::Pid::from_raw(process).unwrap();
+        rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    };
+    let again = |instance: &Instance| (instance.phase == Phase::Running) && instance.restarts == 1;
+    contract::an_instance_ended_by_someone_else_is_shown_so(&machine.fleet, &order, outside, again).await;
+    assert_eq!(machine.pids("pids", 2).await.iter().filter(|pid| runs(**pid)).count(), 0);
+}
+
+#[tokio::test]
+async fn a_process_whose_port_is_taken_while_it_is_down_has_to_be_replaced() {
+    let machine = Machine::new();
+    // It does not listen, so that somebody else can.
+    let script = "echo $PORT >port; while [ ! -e go ]; do sleep 0.01; done; exit 3";
+    let (mut watch, running) = machine.start(&machine.script(0, script)).await;
+    let port = machine.pids("port", 1).await[0];
+    let listener = std::net::TcpListener::bind(("0.0.0.0", u16::try_from(port).unwrap())).unwrap();
+    std::fs::write(machine.directory.path().join("go"), "").unwrap();
+    let ended = watch.until("it to be given up", |i| matches!(i.phase, Phase::Ended(_))).await;
+    let Phase::Ended(reason) = &ended.phase else { panic!() };
+    assert_eq!(reason.reason, "PortTaken");
+    assert!(reason.message.contains(&format!("port {port} was taken")), "{}", reason.message);
+    assert!(!ended.counts() && ended.connectable().is_none());
+    // The one that replaces it gets another.
+    let (_, other) = machine.start(&machine.script(1, "exec sleep 1000")).await;
+    assert_ne!(other.address.unwrap().port(), listener.local_addr().unwrap().port());
+    for instance in [running, other] {
+        machine.fleet.stop("shop", &instance.id, Stop::Idle).await.unwrap();
+        watch.until_gone(&instance.id).await;
+    }
 }
 
 #[tokio::test]

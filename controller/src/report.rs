@@ -54,12 +54,8 @@ pub(crate) async fn report<F>(
         progress: progress(observed, latest, plan, told),
         image: image(context, observed, latest),
         counts,
-<<<<<<< HEAD
-        restarted: latest.begins_anew(),
-=======
         from_files: from_files(function, observed, plan, told),
-        restarted: matches!(latest, Latest::ToMark(_)),
->>>>>>> dev5
+        restarted: latest.begins_anew(),
     };
     let new = status::function::status(&observed.status, view, at);
     let function = write(context, function, observed, new).await?;

@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::{
-    screen::{Row, Screen},
+    screen::{Row, Screen, Size},
     stats,
     store::{Kind, Store},
 };
@@ -57,7 +57,7 @@ pub(crate) async fn draw(screen: Screen, store: Store, registry: Registry) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        screen.show(&rows(&store, &registry), width());
+        screen.show(&rows(&store, &registry), size());
     }
 }
 
@@ -78,9 +78,11 @@ fn rows(store: &Store, registry: &Registry) -> Vec<Row> {
     functions.filter_map(|function| serde_json::from_value(function).ok()).map(row).collect()
 }
 
-fn width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stdout());
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(120)
+/// Asked for each time: a window is made larger and smaller. What a terminal does not say is as of old.
+fn size() -> Size {
+    let told = rustix::termios::tcgetwinsize(std::io::stdout()).ok();
+    let or = |told: Option<u16>, default| told.map(usize::from).filter(|told| *told > 0).unwrap_or(default);
+    Size { columns: or(told.map(|size| size.ws_col), 80), lines: or(told.map(|size| size.ws_row), 24) }
 }
 
 /// Keeps what instances write, and shows it.

@@ -75,12 +75,13 @@ mod tests {
     fn what_has_no_effect_is_named_with_its_functions() {
         let plain = function("plain", "{image: a}");
         let one = function("one", "{image: a, resources: {limits: {cpu: 1}}, args: [x]}");
-        let two = function("two", "{image: a, resources: {}, pod: {runtimeClassName: gvisor}}");
+        let two = function("two", "{image: a, resources: {}, pod: {runtimeClassName: gvisor, volumes: [{name: v}]}}");
         let said = notices([(&plain, true), (&one, false), (&two, true)].into_iter());
         assert_eq!(
             said,
             [
                 "pod.runtimeClassName is for a cluster and has no effect here: shop/two",
+                "pod.volumes is for a cluster and has no effect here: shop/two",
                 "resources is for a cluster and has no effect here: shop/one, shop/two",
             ]
         );

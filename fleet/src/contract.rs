@@ -196,19 +196,21 @@ pub async fn a_new_watch_says_everything_and_then_complete(fleet: &impl Fleet, o
     }
 }
 
-/// Drained nodes, evictions, `kubectl delete`: seen as `Stopping` like a stop of our own.
+/// What comes from outside is seen without an order of ours: drained nodes, evictions and `kubectl delete` as
+/// `Stopping`, like a stop of our own; a process that is killed by being started again in place.
 ///
 /// # Panics
 /// If the fleet doesn't do so.
-pub async fn an_instance_stopped_by_someone_else_is_shown_stopping(
+pub async fn an_instance_ended_by_someone_else_is_shown_so(
     fleet: &impl Fleet,
     order: &Order,
     outside: impl AsyncFnOnce(InstanceRef),
+    shown: impl Fn(&Instance) -> bool,
 ) {
     let mut watch = Watch::new(fleet);
     let running = started(fleet, &mut watch, order).await;
     outside(running.id.clone()).await;
-    watch.until("Stopping", |i| i.id == running.id && i.phase == Phase::Stopping).await;
+    watch.until("what came from outside", |i| i.id == running.id && shown(i)).await;
     stop(fleet, &running, Stop::Idle).await;
     watch.until_gone(&running.id).await;
 }

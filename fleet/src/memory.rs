@@ -254,7 +254,8 @@ mod tests {
     async fn an_instance_stopped_by_someone_else_is_shown_stopping() {
         let fleet = fleet();
         let outside = async |id: InstanceRef| fleet.set_phase(&id, Phase::Stopping);
-        contract::an_instance_stopped_by_someone_else_is_shown_stopping(&fleet, &order("r-0"), outside).await;
+        let stopping = |instance: &Instance| instance.phase == Phase::Stopping;
+        contract::an_instance_ended_by_someone_else_is_shown_so(&fleet, &order("r-0"), outside, stopping).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,17 +61,25 @@ pub async fn lambent(cluster: &Cluster, arguments: &[&str]) -> Done {
     run(lambent_command(cluster, arguments), "").await
 }
 
+/// Runs `lambent check` on the text of a manifest: it asks no cluster.
+pub async fn lambent_check(manifest: &str) -> Done {
+    let mut command = Command::new(built());
+    command.args(["check", "-"]);
+    run(command, manifest).await
+}
+
 /// `lambent` with these arguments, not started: the one that was built with the tests.
-///
-/// # Panics
-/// If it was not built.
 pub fn lambent_command(cluster: &Cluster, arguments: &[&str]) -> Command {
+    let mut command = Command::new(built());
+    command.args(arguments).arg("--kubeconfig").arg(&cluster.kubeconfig);
+    command
+}
+
+fn built() -> PathBuf {
     let tests = std::env::current_exe().expect("the tests' own file");
     let built = tests.ancestors().skip(1).take(2).map(|directory| directory.join("lambent"));
     let binary = built.into_iter().find(|path| path.is_file());
-    let mut command = Command::new(binary.expect("no lambent beside the tests: cargo build --bin lambent"));
-    command.args(arguments).arg("--kubeconfig").arg(&cluster.kubeconfig);
-    command
+    binary.expect("no lambent beside the tests: cargo build --bin lambent")
 }
 
 async fn run(mut command: Command, input: &str) -> Done {

@@ -4,7 +4,7 @@ use std::{fs, process::Stdio};
 
 use crate::{
     Ran, command, lambent, run,
-    support::{Files, manifest, python, wait_for},
+    support::{Dev, Files, get, manifest, python, wait_for},
 };
 
 #[test]
@@ -48,6 +48,42 @@ fn a_description_has_revisions_instances_events_and_decisions_with_reasons() {
     assert_eq!(json["revisions"][0]["spec"]["function"], "hello");
     assert!(!json["instances"].as_array().unwrap().is_empty());
     assert!(!json["events"].as_array().unwrap().is_empty(), "{json}");
+    let yaml: serde_json::Value = serde_yaml::from_str(&run(&dev, &["describe", "hello", "-o", "yaml"]).ok()).unwrap();
+    assert_eq!(yaml, json);
+}
+
+/// The states of its instances, in the description.
+fn states(dev: &Dev) -> Vec<String> {
+    let json: serde_json::Value = serde_json::from_str(&run(dev, &["describe", "hello", "-o", "json"]).ok()).unwrap();
+    let names = json["instances"].as_array().unwrap().iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
+    let text = run(dev, &["describe", "hello"]).ok();
+    let line = |name: &str| text.lines().find(|line| line.contains(name)).map(str::to_owned).unwrap_or_default();
+    names.filter_map(|name| line(name).split_whitespace().nth(2).map(str::to_owned)).collect()
+}
+
+#[test]
+fn an_instance_is_ready_when_it_answers_and_not_while_it_stops() {
+    let files = Files::new();
+    files.write(
+        "f.yaml",
+        &manifest("hello", "echo up; while [ ! -e go ]; do sleep 0.05; done; exec python3 main.py", ""),
+    );
+    let dev = files.dev();
+    dev.line("| up");
+    // Its process runs, and does not listen.
+    dev.until("it to be shown", || states(&dev) == ["Starting"]);
+    dev.files.write("go", "");
+    dev.until("it to answer", || states(&dev) == ["Ready"]);
+    let listen = dev.listen;
+    let call = std::thread::spawn(move || get(listen, "/fn/shop/hello?ms=5000"));
+    dev.until("the call to run", || run(&dev, &["describe", "hello"]).ok().contains("1 in flight"));
+    // Another Revision: the old instance may end its request.
+    dev.files.write("f.yaml", &python("hello", ""));
+    dev.until("the old one to stop", || {
+        let states = states(&dev);
+        states.iter().any(|state| state == "Stopping") && states.iter().any(|state| state == "Ready")
+    });
+    assert_eq!(call.join().unwrap().0, 200);
 }
 
 #[test]
@@ -178,4 +214,25 @@ fn completions_know_the_commands_and_their_flags() {
         let script = ran.ok();
         assert!(script.contains("invoke") && script.contains("all-namespaces"), "{shell}: {script}");
     }
+}
+
+#[test]
+fn bash_takes_the_completions_and_completes_with_them() {
+    let ran: Ran = lambent().args(["completions", "bash"]).output().unwrap().into();
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("lambent.bash");
+    fs::write(&script, ran.ok()).unwrap();
+    let bash = |arguments: &[&str]| -> Ran {
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["--norc", "--noprofile"]).args(arguments).arg(&script).output().unwrap().into()
+    };
+    let checked = bash(&["-n"]);
+    assert_eq!((checked.err.as_str(), checked.code), ("", Some(0)));
+    // What bash does when somebody writes `lambent inv` and presses the tabulator.
+    let press = "source \"$0\"; complete -p lambent; COMP_WORDS=(lambent inv); COMP_CWORD=1; \
+                 $(complete -p lambent | sed 's/.*-F \\([^ ]*\\).*/\\1/') lambent inv lambent; echo \"${COMPREPLY[*]}\"";
+    let pressed = bash(&["-c", press]).ok();
+    let lines: Vec<&str> = pressed.lines().collect();
+    assert!(lines[0].starts_with("complete ") && lines[0].ends_with(" lambent"), "{pressed}");
+    assert_eq!(lines[1], "invoke", "{pressed}");
 }

@@ -1,6 +1,7 @@
 //! `new`: each template is checked, passes its own test, and answers under `lambent dev`.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -52,7 +53,9 @@ fn python() {
 fn node() {
     // Where there is none its files are checked with the others by the unit tests.
     if Command::new("node").arg("--version").output().is_err() {
-        eprintln!("no node is installed: the template was made and checked only");
+        // Not by a macro, whose words the test's runner keeps to itself where the test passes.
+        let words = "\nskipped: no node: the template was made and checked, and not run\n";
+        std::io::stderr().write_all(words.as_bytes()).unwrap();
         drop(made("node"));
         return;
     }

@@ -4,8 +4,11 @@
 
 mod builds;
 mod changes;
+mod engines;
 mod examples;
+mod reload;
 mod support;
+mod table;
 
 use std::{
     fs,
@@ -362,14 +365,6 @@ fn a_path_that_is_not_there_is_an_error_with_its_name() {
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("/no/such/path: "));
-}
-
-#[test]
-fn what_only_a_cluster_enforces_is_said_by_name() {
-    let files = Files::new();
-    files.write("f.yaml", &python("hello", "  resources: {limits: {memory: 64Mi}}\n"));
-    let dev = files.dev();
-    dev.line("resources is for a cluster and has no effect here: shop/hello");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // A test's own fixture.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -12,7 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
 
 /// Far longer than anything takes, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -78,12 +82,14 @@ pub(crate) struct Files {
     pub(crate) functions: tempfile::TempDir,
     pub(crate) state: tempfile::TempDir,
     pub(crate) variables: Vec<(&'static str, PathBuf)>,
+    /// Its state is to be where it is without being told.
+    pub(crate) without_state_dir: bool,
 }
 
 impl Files {
     pub(crate) fn new() -> Self {
         let (functions, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let files = Self { served: None, functions, state, variables: Vec::new() };
+        let files = Self { served: None, functions, state, variables: Vec::new(), without_state_dir: false };
         files.write("main.py", PYTHON);
         files
     }
@@ -112,8 +118,26 @@ impl Files {
         let mut command = self.command();
         command.args(["--listen", "127.0.0.1:0"]).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
-        let output = Arc::new(Mutex::new(String::new()));
-        let (lines, kept) = (BufReader::new(child.stdout.take().unwrap()).lines(), output.clone());
+        let output = child.stdout.take().unwrap();
+        self.started(child, output)
+    }
+
+    /// On a terminal of this size. What is kept of its output has the terminal's control sequences in it.
+    pub(crate) fn dev_on_terminal(self, columns: u16, lines: u16) -> Dev {
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        unlockpt(&terminal).unwrap();
+        let size = Winsize { ws_col: columns, ws_row: lines, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&terminal, size).unwrap();
+        let screen = ioctl_tiocgptpeer(&terminal, OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let mut command = self.command();
+        command.args(["--listen", "127.0.0.1:0"]).env("TERM", "xterm").stdout(screen).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        self.started(child, File::from(terminal))
+    }
+
+    fn started(self, child: Child, output: impl Read + Send + 'static) -> Dev {
+        let (lines, output) = (BufReader::new(output).lines(), Arc::new(Mutex::new(String::new())));
+        let kept = output.clone();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let mut kept = kept.lock().unwrap();
@@ -132,7 +156,12 @@ impl Files {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lambent"));
         command.arg("dev");
         command.arg(self.served.as_deref().unwrap_or(self.functions.path()));
-        command.arg("--state-dir").arg(self.state.path()).stdin(Stdio::null());
+        command.stdin(Stdio::null());
+        if self.without_state_dir {
+            command.env_remove("XDG_STATE_HOME").env_remove("LAMBENT_DEV_STATE_DIR");
+        } else {
+            command.arg("--state-dir").arg(self.state.path());
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -7,6 +7,7 @@
 
 mod annotations;
 mod document;
+mod metadata;
 mod rules;
 mod schema;
 
@@ -85,15 +86,16 @@ pub fn read(file: &Path, text: &str) -> Contents {
 type Fault = (usize, String);
 
 fn manifest(file: &Path, document: &Document) -> Result<Manifest, Vec<Fault>> {
-    let faults = schema::check(&document.value);
+    let value = schema::without_nulls(document.value.clone());
+    let faults = schema::check(&value);
     if !faults.is_empty() {
         return Err(faults.into_iter().map(|fault| (document.line(&fault.pointer), fault.to_string())).collect());
     }
     let first = |message: String| vec![(document.line(""), message)];
-    let mut function: Function =
-        serde_json::from_value(document.value.clone()).map_err(|error| first(error.to_string()))?;
+    let mut function: Function = serde_json::from_value(value).map_err(|error| first(error.to_string()))?;
     Settings::try_from(&function.spec).map_err(|error| vec![(document.line("/spec"), error.to_string())])?;
-    function.metadata.namespace.get_or_insert_with(|| "default".to_owned());
+    let namespace = function.metadata.namespace.take().filter(|namespace| !namespace.is_empty());
+    function.metadata.namespace = Some(namespace.unwrap_or_else(|| "default".to_owned()));
     let annotations = Annotations::parse(function.metadata.annotations.as_ref())
         .map_err(|(name, message)| vec![(document.line(&pointer_of_annotation(name)), message)])?;
     let line = document.line("/metadata/name");
@@ -101,7 +103,7 @@ fn manifest(file: &Path, document: &Document) -> Result<Manifest, Vec<Fault>> {
 }
 
 fn pointer_of_annotation(name: &str) -> String {
-    format!("/metadata/annotations/{}", name.replace('~', "~0").replace('/', "~1"))
+    format!("/metadata/annotations/{}", metadata::escaped(name))
 }
 
 #[cfg(test)]

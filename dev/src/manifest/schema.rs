@@ -8,7 +8,7 @@ use std::{collections::HashSet, fmt, sync::LazyLock};
 use serde_json::Value;
 
 use self::compact::{Others, Schema, Type};
-use super::rules;
+use super::{metadata, rules};
 use crate::store::{Kind, defaults};
 
 /// What does not fit.
@@ -17,6 +17,12 @@ pub(super) struct Misfit {
     /// Where, as a JSON pointer.
     pub(super) pointer: String,
     message: String,
+}
+
+impl Misfit {
+    pub(super) fn new(pointer: &str, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.to_owned(), message: message.into() }
+    }
 }
 
 impl fmt::Display for Misfit {
@@ -47,36 +53,51 @@ static FUNCTION: LazyLock<Option<Schema>> = LazyLock::new(|| {
     Some(version.schema?.open_api_v3_schema?.into())
 });
 
-/// Fields that every object has and that the definition does not describe.
-const METADATA: [&str; 15] = [
-    "name",
-    "generateName",
-    "namespace",
-    "labels",
-    "annotations",
-    "finalizers",
-    "ownerReferences",
-    "managedFields",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "selfLink",
-];
+/// As a server reads it: what is empty (null) and may not be so is as if it was not said. A label without a
+/// text has an empty one.
+pub(super) fn without_nulls(mut function: Value) -> Value {
+    if let Some(schema) = FUNCTION.as_ref() {
+        prune(schema, &mut function);
+    }
+    for kind in ["labels", "annotations"] {
+        let pairs = function.pointer_mut(&format!("/metadata/{kind}")).and_then(Value::as_object_mut);
+        for value in pairs.into_iter().flat_map(|pairs| pairs.values_mut()).filter(|value| value.is_null()) {
+            *value = Value::String(String::new());
+        }
+    }
+    function
+}
+
+fn prune(schema: &Schema, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            // One that nobody knows is kept, to be told.
+            let is_kept = |name: &str| described(schema, name).is_none_or(|schema| schema.nullable);
+            fields.retain(|name, field| !field.is_null() || is_kept(name));
+            for (name, field) in fields {
+                if let Some(schema) = described(schema, name) {
+                    prune(schema, field);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(schema) = &schema.items {
+                items.iter_mut().for_each(|item| prune(schema, item));
+            }
+        }
+        _ => {}
+    }
+}
 
 /// Everything that does not fit in a Function.
 pub(super) fn check(function: &Value) -> Vec<Misfit> {
     let mut misfits = Vec::new();
     let Some(schema) = FUNCTION.as_ref() else { return misfits };
     if function["apiVersion"] != "lambent.dev/v1alpha1" {
-        misfits.push(Misfit {
-            pointer: "/apiVersion".to_owned(),
-            message: format!("{} is not known; it is lambent.dev/v1alpha1", function["apiVersion"]),
-        });
+        let message = format!("{} is not known; it is lambent.dev/v1alpha1", function["apiVersion"]);
+        misfits.push(Misfit::new("/apiVersion", message));
     }
-    check_metadata(function, &mut misfits);
+    misfits.extend(metadata::check(&function["metadata"]));
     let mut function = function.clone();
     // The server's own, which a manifest that was read from a cluster still has.
     function.as_object_mut().map(|fields| fields.remove("status"));
@@ -88,44 +109,25 @@ pub(super) fn check(function: &Value) -> Vec<Misfit> {
     misfits
 }
 
-fn check_metadata(function: &Value, misfits: &mut Vec<Misfit>) {
-    let mut misfit = |pointer: String, message: &str| misfits.push(Misfit { pointer, message: message.to_owned() });
-    let metadata = &function["metadata"];
-    if !metadata["name"].is_string() {
-        misfit("/metadata".to_owned(), "name is missing");
-    }
-    for (name, value) in metadata.as_object().into_iter().flatten() {
-        if !METADATA.contains(&name.as_str()) {
-            misfit(format!("/metadata/{name}"), "unknown field");
-        }
-        if ["labels", "annotations"].contains(&name.as_str()) {
-            for (key, value) in value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_string()) {
-                let key = key.replace('~', "~0").replace('/', "~1");
-                misfit(format!("/metadata/{name}/{key}"), &format!("must be a string: write \"{value}\""));
-            }
-        }
-    }
-}
-
 fn walk(schema: &Schema, value: &Value, pointer: &str, misfits: &mut Vec<Misfit>) {
     let before = misfits.len();
     if let Some(message) = scalar(schema, value) {
-        misfits.push(Misfit { pointer: pointer.to_owned(), message });
+        misfits.push(Misfit::new(pointer, message));
         return;
     }
     match value {
         Value::Object(fields) => {
             for name in &schema.required {
                 if fields.get(&**name).is_none_or(Value::is_null) {
-                    misfits.push(Misfit { pointer: pointer.to_owned(), message: format!("{name} is missing") });
+                    misfits.push(Misfit::new(pointer, format!("{name} is missing")));
                 }
             }
-            for (name, field) in fields.iter().filter(|(_, field)| !field.is_null()) {
-                let inner = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+            for (name, field) in fields {
+                let inner = format!("{pointer}/{}", metadata::escaped(name));
                 match field_schema(schema, name, pointer) {
                     Field::Known(schema) => walk(schema, field, &inner, misfits),
                     Field::Free => {}
-                    Field::Unknown => misfits.push(Misfit { pointer: inner, message: unknown(schema, name) }),
+                    Field::Unknown => misfits.push(Misfit::new(&inner, unknown(schema, name))),
                 }
             }
         }
@@ -139,10 +141,10 @@ fn walk(schema: &Schema, value: &Value, pointer: &str, misfits: &mut Vec<Misfit>
         }
         _ => {}
     }
-    // Rules may count on what the schema says.
-    if misfits.len() == before {
+    // Rules may count on what the schema says, and on a value.
+    if misfits.len() == before && !value.is_null() {
         let broken = rules::broken(&schema.rules, value);
-        misfits.extend(broken.into_iter().map(|message| Misfit { pointer: pointer.to_owned(), message }));
+        misfits.extend(broken.into_iter().map(|message| Misfit::new(pointer, message)));
     }
 }
 
@@ -153,15 +155,21 @@ enum Field<'a> {
 }
 
 fn field_schema<'a>(schema: &'a Schema, name: &str, pointer: &str) -> Field<'a> {
-    if let Some(schema) = schema.properties.get(name) {
-        return if pointer.is_empty() && name == "metadata" { Field::Free } else { Field::Known(schema) };
+    let is_everyones = pointer.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name);
+    match (described(schema, name), &schema.others) {
+        (Some(_), _) if pointer.is_empty() && name == "metadata" => Field::Free,
+        (Some(schema), _) => Field::Known(schema),
+        (None, Others::None) if !is_everyones => Field::Unknown,
+        (None, _) => Field::Free,
     }
-    match &schema.others {
-        Others::Schema(schema) => Field::Known(schema),
-        Others::Free => Field::Free,
-        Others::None if pointer.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name) => Field::Free,
-        Others::None => Field::Unknown,
-    }
+}
+
+fn described<'a>(schema: &'a Schema, name: &str) -> Option<&'a Schema> {
+    let of_others = match &schema.others {
+        Others::Schema(schema) => Some(&**schema),
+        Others::Free | Others::None => None,
+    };
+    schema.properties.get(name).or(of_others)
 }
 
 fn unknown(schema: &Schema, name: &str) -> String {
@@ -241,5 +249,5 @@ fn repeated(schema: &Schema, items: &[Value], pointer: &str) -> Option<Misfit> {
     let key_of = |item: &Value| keys.iter().map(|key| item[&**key].to_string()).collect::<Vec<_>>().join(", ");
     let index = items.iter().position(|item| !seen.insert(key_of(item)))?;
     let message = format!("{} is there twice", key_of(&items[index]));
-    Some(Misfit { pointer: format!("{pointer}/{index}"), message })
+    Some(Misfit::new(&format!("{pointer}/{index}"), message))
 }

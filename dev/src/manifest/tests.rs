@@ -88,3 +88,43 @@ fn annotations_for_development_are_parsed_and_their_typos_found() {
     assert!(problems(&with("dev.lambent.dev/command: \"sh -c 'x\""))[0].contains("f.yaml:6:"));
     assert!(problems(&with("team: 7"))[0].contains("must be a string"));
 }
+
+#[test]
+fn what_is_left_empty_has_its_default_as_on_a_cluster() {
+    for spec in [
+        "  image: a\n  timeout:\n  scale:\n  queue: {depth: null}\n",
+        "  image: a\n  env:\n  args: null\n  resources:\n  rollout: {maxSurge: }\n",
+        "  image: a\n  env: [{name: A, value: }]\n  pod: {nodeSelector: {a: null}}\n",
+    ] {
+        let contents = read(Path::new("f.yaml"), &function(spec));
+        assert_eq!(contents.problems, [], "{spec}");
+        let spec = &contents.manifests[0].function.spec;
+        assert_eq!((spec.timeout.to_string().as_str(), spec.scale.max, spec.queue.depth), ("30s", 100, 1000));
+    }
+    for (spec, expected) in [
+        ("  image:\n", "f.yaml:5: spec: image is missing"),
+        ("  image: a\n  concurency:\n", "f.yaml:7: spec.concurency: unknown field; did you mean concurrency?"),
+        ("  image: a\n  env: [null]\n", "f.yaml:7: spec.env[0]: must be a map, is null"),
+        ("  image: a\n  imagePullPolicy:\n", "f.yaml:7: spec.imagePullPolicy: is null, and must be one of"),
+    ] {
+        let found = problems(&function(spec));
+        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{spec}{found:#?}");
+    }
+}
+
+#[test]
+fn bare_words_mean_what_they_mean_to_kubectl() {
+    for word in ["yes", "On", "n"] {
+        let found = problems(&function(&format!("  image: a\n  env:\n  - name: A\n    value: {word}\n")));
+        assert!(found[0].starts_with("f.yaml:9: spec.env[0].value: must be a string, is "), "{found:?}");
+        let quoted = format!("  image: a\n  env: [{{name: A, value: '{word}'}}, {{name: B, value: \"{word}\"}}]\n");
+        assert_eq!(problems(&function(&quoted)), Vec::<String>::new());
+    }
+    let spec = "  image: a\n  concurrency: 2.0\n  env: [{name: ä, value: nothing}]\n  pod:\n    volumes:\n    \
+                - {name: v, configMap: {name: c, defaultMode: 0644}}\n";
+    let contents = read(Path::new("f.yaml"), &function(spec));
+    assert_eq!(contents.problems, []);
+    let spec = serde_json::to_value(&contents.manifests[0].function.spec).unwrap();
+    assert_eq!(spec["pod"]["volumes"][0]["configMap"]["defaultMode"], 420);
+    assert_eq!(spec["concurrency"], 2);
+}

@@ -134,3 +134,41 @@ impl Fleet for ProcessFleet {
 async fn next(mut receiver: mpsc::Receiver<Event>) -> Option<(Event, mpsc::Receiver<Event>)> {
     receiver.recv().await.map(|event| (event, receiver))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+    use crate::{Instance, Phase, contract::Watch};
+
+    struct Nobody;
+
+    impl Output for Nobody {
+        fn lines(&self, _: &Instance, _: output::Channel, _: &[String]) {}
+    }
+
+    #[tokio::test]
+    async fn where_no_port_is_free_an_instance_says_so_until_it_is_stopped() {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let taken = listener.local_addr().unwrap().port();
+        let supervisor = PathBuf::from("/no/such/program");
+        let fleet = ProcessFleet(Arc::new(Shared {
+            supervisors: Arc::new(Supervisors::new(supervisor.clone())),
+            config: Config { supervisor, engine: None, output: Arc::new(Nobody) },
+            ports: Ports::from(taken..taken + 1),
+            table: Mutex::default(),
+            count: watch::Sender::new(0),
+        }));
+        let mut watch = Watch::new(&fleet);
+        let order =
+            launch::tests::order("r-0", "{image: 'process.lambent.dev/hello@sha256:0', command: [sleep, '1000']}");
+        fleet.start(&order).await.unwrap();
+        let failing = watch.until("it to fail", |i| matches!(i.phase, Phase::Failing(_))).await;
+        assert_eq!(failing.phase, Phase::Failing(Reason::new("NoPort", "no port is free")));
+        assert_eq!(failing.connectable(), None);
+        fleet.stop("shop", &failing.id, Stop::Idle).await.unwrap();
+        watch.until_gone(&failing.id).await;
+        drop(listener);
+    }
+}

@@ -42,6 +42,14 @@ impl Default for Ports {
     }
 }
 
+#[cfg(test)]
+impl From<Range<u16>> for Ports {
+    fn from(range: Range<u16>) -> Self {
+        let state = Mutex::new(State { next: range.start, taken: HashSet::new() });
+        Self { range, state }
+    }
+}
+
 fn below_outgoing(told: Option<&str>) -> Range<u16> {
     let first = told.and_then(|text| text.split_whitespace().next()).and_then(|word| word.parse().ok());
     let end = first.map_or(RANGE.end, |first: u16| first.min(RANGE.end));
@@ -84,6 +92,16 @@ mod tests {
         assert_eq!(below_outgoing(Some("20000 60999")), 10_000..20_000);
         assert_eq!(below_outgoing(Some("1024 65535")), RANGE);
         assert_eq!(below_outgoing(None), RANGE);
+    }
+
+    #[test]
+    fn when_all_are_taken_there_is_none_until_one_is_given_back() {
+        let ports = Ports::from(RANGE.start..RANGE.start + 40);
+        let taken: Vec<_> = std::iter::from_fn(|| ports.take()).collect();
+        assert!(taken.len() <= 40);
+        assert!(ports.take().is_none());
+        drop(taken);
+        assert!(ports.take().is_some());
     }
 
     #[test]

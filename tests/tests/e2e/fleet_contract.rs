@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use lambent_api::{FunctionSpec, Revision};
-use lambent_fleet::{Order, contract, kube::KubeFleet};
+use lambent_fleet::{Instance, Order, Phase, contract, kube::KubeFleet};
 use lambent_tests::{Context, with_temp_ns};
 use serde_json::json;
 
@@ -91,7 +91,8 @@ async fn a_pod_deleted_by_someone_else_is_shown_stopping() {
             cx.api::<Pod>().delete(&id.name, &DeleteParams::default()).await.expect("a deleted pod");
         };
         let (fleet, order) = (&orders.fleet, orders.order(0));
-        contract::an_instance_stopped_by_someone_else_is_shown_stopping(fleet, &order, outside).await;
+        let stopping = |instance: &Instance| instance.phase == Phase::Stopping;
+        contract::an_instance_ended_by_someone_else_is_shown_so(fleet, &order, outside, stopping).await;
     })
     .await;
 }

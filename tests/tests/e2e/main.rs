@@ -4,8 +4,10 @@
 
 mod apply_refused;
 mod chart;
+mod check_agrees;
 mod cli;
 mod cold_start;
+mod corpus;
 mod errors;
 mod failures_to_start;
 mod fleet_contract;
