@@ -73,7 +73,9 @@ fn document(before: usize, text: &str) -> Option<Result<Document, Fault>> {
                 notes.take(&root, "");
             }
             for (pointer, meant) in notes.older {
-                value.pointer_mut(&pointer).filter(|value| value.is_string()).map(|value| *value = meant);
+                if let Some(value) = value.pointer_mut(&pointer).filter(|value| value.is_string()) {
+                    *value = meant;
+                }
             }
             Some(Ok(Document { value, lines: notes.lines, first_line: before + first.unwrap_or(0) + 1 }))
         }
