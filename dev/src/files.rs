@@ -62,7 +62,8 @@ fn judge(found: Found, processes: bool, known: &mut Known) -> Wanted {
         line: 0,
         message: format!("{error}; what was there goes on"),
     }));
-    let read: Vec<_> = files.iter().filter_map(|file| Some((file, read(file, known.get(file).map(AsRef::as_ref))?))).collect();
+    let read: Vec<_> =
+        files.iter().filter_map(|file| Some((file, read(file, known.get(file).map(AsRef::as_ref))?))).collect();
     let mut holders = broken(&read, known);
     for (file, contents) in read {
         let keys = take_all(file, contents, processes, &mut wanted, &mut holders);

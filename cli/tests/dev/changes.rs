@@ -86,7 +86,9 @@ fn without_an_engine_an_image_is_told_why_it_can_not_run() {
     let image = "apiVersion: lambent.dev/v1alpha1\nkind: Function\nmetadata: {name: other, namespace: shop}\n";
     files.write("g.yaml", &format!("{image}spec: {{image: hello}}\n"));
     let dev = files.dev_with(&["--engine", "process"]);
-    dev.line("shop/other can't run here: it has no annotation dev.lambent.dev/command, and --engine process runs no images");
+    dev.line(
+        "shop/other can't run here: it has no annotation dev.lambent.dev/command, and --engine process runs no images",
+    );
     let (status, body) = dev.get("/fn/shop/other");
     assert!(status == 503 && body.contains("leave out --engine process"), "{status} {body}");
 }
