@@ -23,9 +23,14 @@ const MAX_REQUEST_ID: usize = 128;
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> =
         list(headers, header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    // Content-Length frames the message and is never hop-by-hop, whatever Connection says.
-    for name in named.into_iter().filter(|name| *name != header::CONTENT_LENGTH) {
+    // Content-Length frames the message and Host says for whom it is: neither is for one hop, whatever
+    // Connection says.
+    for name in named.into_iter().filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST) {
         headers.remove(name);
+    }
+    // What has chunks has no length beside them (RFC 9112 section 6.3).
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
     }
     headers.remove(header::CONNECTION);
     for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
@@ -163,7 +168,8 @@ mod tests {
     fn what_connection_names_goes_and_framing_stays() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
-            ("connection", "close, X-Secret, content-length"),
+            ("connection", "close, X-Secret, content-length, host"),
+            ("host", "a.example"),
             ("x-secret", "1"),
             ("content-length", "3"),
             ("te", "trailers"),
@@ -174,7 +180,16 @@ mod tests {
         remove_hop_by_hop(&mut headers);
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
-        assert_eq!(left, ["content-length", "x-other"]);
+        assert_eq!(left, ["content-length", "host", "x-other"]);
+    }
+
+    #[test]
+    fn what_has_chunks_has_no_length() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_LENGTH, "3".parse().unwrap());
+        headers.insert(header::TRANSFER_ENCODING, "chunked".parse().unwrap());
+        remove_hop_by_hop(&mut headers);
+        assert!(headers.is_empty());
     }
 
     #[test]
@@ -243,6 +258,7 @@ mod tests {
         assert_eq!(request.uri(), "http://a.example:81/a//b%2F?c");
         assert_eq!(request.headers().keys().collect::<Vec<_>>(), ["te"]);
         let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, "other.example".parse().unwrap());
         headers.append(header::COOKIE, "a=1".parse().unwrap());
         headers.append(header::COOKIE, "b=2".parse().unwrap());
         headers.insert(header::HOST, "other.example".parse().unwrap());
