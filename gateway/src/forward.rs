@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, Uri, Version, header,
+    HeaderValue, Method, Request, Response, Uri, Version, header,
     uri::{Authority, PathAndQuery},
 };
 use http_body::Body;
@@ -123,6 +123,9 @@ impl Forwarder {
             record.granted(&permit.grant, Instant::now());
             // Ends with the head of the answer or at timeout.
             match send(permit, connection, request, settings.clone(), record, &mut attempts).await {
+                Ok(Sent::Answered(answer)) if wish.is_none() && upgrade::is_agreed(&answer.response) => {
+                    return Err(Refusal::InstanceFailed("it changes to a protocol that nobody has asked for".into()));
+                }
                 Ok(Sent::Answered(answer)) => return Ok(*answer),
                 Ok(Sent::Again(same)) => request = *same,
                 Err(_) if exceeded.load(Ordering::Acquire) => return Err(too_large),
@@ -145,7 +148,9 @@ impl Forwarder {
         let function = self.directory.find(route.namespace, route.name);
         let missing = || Refusal::FunctionNotFound(format!("{}/{}", route.namespace, route.name));
         let function = function.ok_or_else(missing)?;
-        let uri = Uri::try_from(&*router::origin_form(route.rest));
+        // Of the whole server, not of a path (RFC 9112 section 3.2.4).
+        let whole = request.method() == Method::OPTIONS && route.rest == "*";
+        let uri = if whole { Uri::try_from("*") } else { Uri::try_from(&*router::origin_form(route.rest)) };
         Ok((function, uri.map_err(|error| Refusal::BadRequest(error.to_string()))?))
     }
 }
@@ -163,6 +168,8 @@ fn outbound(
         headers::from_authority(&mut head.headers, authority);
     }
     headers::join_cookies(&mut head.headers);
+    // HTTP/1.0 needs none, HTTP/1.1 does (RFC 9112 section 3.2).
+    head.headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
     head.uri = uri;
     let received_by = head.version;
     head.version = Version::HTTP_11;
@@ -288,7 +295,7 @@ impl Answer {
         let limit = if is_stream(head) { settings.stream_timeout } else { settings.timeout };
         let cold = observe_cold_start(&record, &permit);
         let function_time = handed_over.elapsed().as_secs_f64();
-        head.insert(headers::SERVER_TIMING, server_timing(record.waited, cold, function_time));
+        head.append(headers::SERVER_TIMING, server_timing(record.waited, cold, function_time));
         if record.cold {
             head.insert(headers::COLD_START, HeaderValue::from_static("true"));
         }

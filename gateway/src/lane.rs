@@ -16,7 +16,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::coop::unconstrained};
 
-use crate::body::RequestBody;
+use crate::{body::RequestBody, server};
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
@@ -42,7 +42,9 @@ impl Lane {
     /// # Errors
     /// Never so far: nothing is sent before the first request.
     pub async fn open(stream: TcpStream) -> Result<Self, hyper::Error> {
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let mut builder = http1::Builder::new();
+        builder.max_headers(server::MAX_HEADERS);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         let signal = Arc::new(Signal::default());
         let waker = Waker::from(signal.clone());
         Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())), signal, waker })

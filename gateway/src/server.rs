@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http_body_util::Full;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -35,9 +36,9 @@ const MAX_CONNECTIONS: usize = 20_000;
 /// Time to send a request's head, and to keep an idle connection.
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// A request's head may have this many bytes.
-const MAX_HEAD: u32 = 64 * 1024;
-/// A request may have this many headers.
-const MAX_HEADERS: usize = 200;
+pub const MAX_HEAD: u32 = 64 * 1024;
+/// A request may have this many headers, and an answer.
+pub const MAX_HEADERS: usize = 200;
 /// Requests at once on one HTTP/2 connection; more are told to wait.
 const MAX_STREAMS: u32 = 250;
 /// A silent HTTP/2 connection is asked whether it is still there.
@@ -177,6 +178,9 @@ impl Server {
         caller: &Caller,
     ) -> Result<Response<ResponseBody>, CallerGone> {
         let version = request.version();
+        if request.headers().len() > MAX_HEADERS {
+            return Ok(too_many_headers());
+        }
         let mut response = tokio::select! {
             response = self.forwarder.serve(request, peer.ip(), self.requests.token()) => response,
             () = caller.gone() => return Err(CallerGone),
@@ -187,6 +191,13 @@ impl Server {
         }
         Ok(response)
     }
+}
+
+/// As HTTP/1 is told by the part that reads it; of HTTP/2 that bounds only their size.
+fn too_many_headers() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Own(Full::default()));
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response
 }
 
 /// Looks at the first bytes without taking them.

@@ -30,7 +30,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{body::RequestBody, lane::Lane};
+use crate::{body::RequestBody, lane::Lane, server};
 
 /// How long a connection stays idle before it is closed, unless the function says how long it keeps
 /// one. Node's HTTP server closes after 5 s, which is the shortest of the common ones; closing first
@@ -309,6 +309,7 @@ async fn open_http2(stream: TcpStream) -> Result<http2::SendRequest<RequestBody>
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
         .adaptive_window(true)
+        .max_header_list_size(server::MAX_HEAD)
         .handshake(TokioIo::new(stream));
     let (sender, connection) = builder.await?;
     // Ends when the connection does, or when its last sender is dropped.

@@ -165,7 +165,8 @@ fn a_request_of_http_2_has_a_host_and_its_cookies_in_one_line() {
     check(any::<Lines>(), |lines| {
         let before = map(&lines);
         let mut after = before.clone();
-        headers::from_http2(&mut after, &Authority::from_static("b.example"));
+        headers::from_authority(&mut after, &Authority::from_static("b.example"));
+        headers::join_cookies(&mut after);
         assert!(after.contains_key(header::HOST));
         let bytes = |map: &HeaderMap| {
             let lines = map.get_all(header::COOKIE).iter().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>();

@@ -61,7 +61,6 @@ async fn an_old_caller_may_ask_to_keep_the_connection() {
 
 /// Its version is ours, and so is what that version requires (RFC 9112 section 3.2).
 #[tokio::test]
-#[ignore = "bug: HTTP/1.1 goes out without a Host"]
 async fn what_an_old_caller_need_not_say_is_said_for_him() {
     let (answer, seen) = exchange(old(""), wire::OK).await;
     assert_eq!((answer.status(), seen.start.as_str()), (200, "GET / HTTP/1.1"));

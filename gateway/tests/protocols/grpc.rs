@@ -215,7 +215,6 @@ async fn an_instance_that_dies_is_unavailable() {
 
 /// A server of HTTP/1 behind `protocol: h2c` does so, and one that is full.
 #[tokio::test]
-#[ignore = "bug: connects without a pause, even after queue.timeout"]
 async fn an_instance_that_never_speaks_http2_is_not_asked_in_a_frenzy() {
     let mut gateway = start(json!({"queue": {"timeout": "1s"}})).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -236,7 +235,7 @@ async fn an_instance_that_never_speaks_http2_is_not_asked_in_a_frenzy() {
 
 /// What the caller does with a call once the instance has it.
 async fn cancel(gateway: &mut Gateway, calls: &Calls, handler: impl Handler, body: Body) {
-    gateway.add_at(serve_http2(move |request| handler(request)).await);
+    gateway.add_at(serve_http2(handler).await);
     let mut caller = connect_http2(gateway.address).await;
     let running = tokio::spawn(caller.send_request(call("Say", body)));
     calls.has_begun().await;
@@ -251,7 +250,6 @@ trait Handler: Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Clo
 impl<T: Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Clone + Send + 'static> Handler for T {}
 
 #[tokio::test]
-#[ignore = "bug: the instance is not told"]
 async fn a_cancelled_call_is_cancelled_at_the_instance() {
     let calls = Calls::default();
     let inner = calls.clone();

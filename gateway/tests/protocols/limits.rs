@@ -118,7 +118,6 @@ async fn too_many_headers_are_refused() {
 }
 
 #[tokio::test]
-#[ignore = "bug: hyper's limit of 100 for answers"]
 async fn an_answer_may_have_more_than_a_hundred_headers() {
     let (gateway, _instance) = with_instance(|_| ok(&padding(150, 20)).into()).await;
     let answer = Caller::connect(gateway.address).await.ask(get("")).await;
@@ -154,7 +153,6 @@ async fn a_head_over_the_limit_is_refused_by_http2_and_the_connection_goes_on() 
 }
 
 #[tokio::test]
-#[ignore = "bug: only HTTP/1 has a limit of their number"]
 async fn too_many_headers_are_refused_by_http2() {
     let (gateway, instance) = with_instance(|_| wire::OK.into()).await;
     let mut caller = connect_http2(&gateway).await;
@@ -172,7 +170,6 @@ async fn sixty_kilobytes_in_ninety_headers_reach_a_function_that_speaks_http2() 
 }
 
 #[tokio::test]
-#[ignore = "bug: hyper's limit of 16 KB for answers"]
 async fn sixty_kilobytes_in_ninety_headers_come_from_a_function_that_speaks_http2() {
     let gateway = padded_http2_function(90, 600).await;
     let answer = Caller::connect(gateway.address).await.ask(get("")).await;
