@@ -54,13 +54,14 @@ struct Engines(tempfile::TempDir);
 impl Engines {
     fn new(names: &[&str]) -> Self {
         let engines = Self(tempfile::tempdir().unwrap());
-        let python = which("python3");
+        // The interpreter itself: what is called so on PATH may be a script that needs more of PATH.
+        let told = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+        let python = PathBuf::from(String::from_utf8(told.stdout).unwrap().trim());
         fs::create_dir(engines.path("bin")).unwrap();
         fs::create_dir(engines.path("containers")).unwrap();
         // What functions with a command take.
-        for program in ["python3", "sh"] {
-            symlink(which(program), engines.path("bin").join(program)).unwrap();
-        }
+        symlink(&python, engines.path("bin").join("python3")).unwrap();
+        symlink("/bin/sh", engines.path("bin").join("sh")).unwrap();
         for name in names {
             let program = engines.path("bin").join(name);
             fs::write(&program, format!("#!{}{ENGINE}", python.display())).unwrap();
@@ -89,12 +90,6 @@ impl Engines {
         let gone = wait_for(|| self.containers().is_empty().then_some(()));
         assert!(gone.is_some(), "{what}: {:?}", self.containers());
     }
-}
-
-fn which(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap();
-    let found = std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.is_file());
-    fs::canonicalize(found.unwrap_or_else(|| panic!("no {program} on PATH"))).unwrap()
 }
 
 fn image(name: &str, spec: &str) -> String {

@@ -50,7 +50,6 @@ fn no_call_fails_while_files_and_manifests_change() {
         dev.files.write("f.yaml", &python("hello", "  env: [{name: WORD, value: five}]\n"));
         serves("five");
     });
-    assert!(answers.len() > 100, "{}", answers.len());
     let failed: Vec<_> = answers.iter().filter(|(status, _)| *status != 200).collect();
     assert!(failed.is_empty(), "{} of {}: {failed:?}\n{}", failed.len(), answers.len(), dev.output());
     for word in ["one", "two", "three", "four", "five"] {
@@ -93,8 +92,8 @@ fn a_function_runs_in_the_directory_that_its_annotation_names() {
     let dev = files.dev();
     assert!(dev.ok("/fn/shop/hello").starts_with("inner "));
     dev.files.write("f.yaml", &with("nowhere"));
-    let line = dev.line("f.yaml:8: ");
-    assert!(line.contains("dev.lambent.dev/workdir: ") && line.contains("nowhere: No such file"), "{line}");
+    let line = dev.line("f.yaml:4: dev.lambent.dev/workdir: ");
+    assert!(line.contains("nowhere: No such file"), "{line}");
     assert!(dev.ok("/fn/shop/hello").starts_with("inner "));
 }
 
