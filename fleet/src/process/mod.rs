@@ -155,7 +155,7 @@ mod tests {
         let supervisor = PathBuf::from("/no/such/program");
         let fleet = ProcessFleet(Arc::new(Shared {
             supervisors: Arc::new(Supervisors::new(supervisor.clone())),
-            config: Config { supervisor, engine: None, output: Arc::new(Nobody) },
+            config: Config { supervisor, engine: Arc::new(Engines::Off), output: Arc::new(Nobody) },
             ports: Ports::from(taken..taken + 1),
             table: Mutex::default(),
             count: watch::Sender::new(0),
