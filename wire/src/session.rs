@@ -100,16 +100,18 @@ mod tests {
         for number in 1..=1000_u32 {
             to.send(number).unwrap();
         }
-        drop(to);
-        let mut heard = Vec::new();
+        let (heard, mut numbers) = mpsc::unbounded_channel();
         let (_nothing, mut silent) = mpsc::unbounded_channel::<u32>();
         let says = run(here, MAX_LINE, &0, &mut outgoing, |_: u32| {});
-        let hears = run(there, MAX_LINE, &0, &mut silent, |number: u32| heard.push(number));
-        // Who hears the end may be saying something in that moment.
-        let (said, _) = tokio::join!(says, hears);
+        let hears = run(there, MAX_LINE, &0, &mut silent, |number: u32| heard.send(number).unwrap());
+        let listens = async {
+            for expected in 1..=1000 {
+                while numbers.recv().await.unwrap() != expected {}
+            }
+            drop(to);
+        };
+        let (said, _, ()) = tokio::join!(says, hears, listens);
         assert!(said.is_ok());
-        heard.retain(|number| *number > 0);
-        assert!(heard.iter().copied().eq(1..=1000));
     }
 
     #[tokio::test(start_paused = true)]
