@@ -176,6 +176,10 @@ pub struct GatewayArgs {
     /// The service account of all gateways, as system:serviceaccount:<namespace>:<name>
     #[arg(long, env = "LAMBENT_PEER_ACCOUNT", value_name = "ACCOUNT")]
     pub peer_account: Option<String>,
+    /// The service account of node agents, as system:serviceaccount:<namespace>:<name>; they tell addresses of new
+    /// instances before the API does
+    #[arg(long, env = "LAMBENT_NODE_ACCOUNT", value_name = "ACCOUNT")]
+    pub node_account: Option<String>,
     /// File with a service account token of the audience `lambent-gateway`, for other gateways
     #[arg(long, env = "LAMBENT_TOKEN_FILE", default_value = "/var/run/secrets/lambent/token")]
     pub token_file: PathBuf,

@@ -150,6 +150,7 @@ impl Gateway {
             revision: "hello-1".into(),
             address: Some(address),
             phase: Phase::Running,
+            placed: None,
             restarts: 0,
             created: Timestamp::now(),
         };
