@@ -168,6 +168,7 @@ impl State {
             revision: order.revision.metadata.name.clone().unwrap_or_default(),
             address: None,
             phase: Phase::Starting,
+            placed: None,
             restarts: 0,
             created: Timestamp::now(),
         };
