@@ -148,6 +148,7 @@ impl Gateway {
             namespace: "shop".into(),
             function: "hello".into(),
             revision: "hello-1".into(),
+            node: None,
             address: Some(address),
             phase: Phase::Running,
             restarts: 0,
