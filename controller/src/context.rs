@@ -17,6 +17,9 @@ pub(crate) type Watched = DeserializeGuard<Function>;
 
 /// Connections that are being tried at once. Each is a socket and a timer.
 const PROBES: usize = 1024;
+/// Orders of all Functions that are under way at once. Whoever comes first is served first, and no
+/// Function waits with more than its own few, so that none starves another.
+const ORDERS: usize = 128;
 
 /// Shared by all looks.
 pub(crate) struct Context<F> {
@@ -44,6 +47,8 @@ pub(crate) struct Context<F> {
     pub(crate) pulls: pull::Board,
     /// Bounds the connections that are tried at once.
     pub(crate) probes: Semaphore,
+    /// Bounds the orders that are under way at once.
+    pub(crate) orders: Semaphore,
     memories: Mutex<HashMap<FunctionKey, Box<Memory>>>,
 }
 
@@ -64,6 +69,7 @@ impl<F> Context<F> {
             metrics,
             pulls: pull::Board::default(),
             probes: Semaphore::new(PROBES),
+            orders: Semaphore::new(ORDERS),
             memories: Mutex::default(),
         }
     }
