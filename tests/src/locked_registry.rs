@@ -26,7 +26,6 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Asked until it is dropped.
 pub struct LockedRegistry {
-    _alone: MutexGuard<'static, ()>,
     folder: String,
     door: Arc<Door>,
     task: AbortHandle,
@@ -56,8 +55,8 @@ impl LockedRegistry {
         let door = Arc::new(Door { authority, behind, key, folder: folder.to_owned() });
         let alone = ALONE.lock().await;
         let listener = TcpListener::bind(&door.authority).await.expect("a free port: run this on the test cluster");
-        let task = tokio::spawn(serve(listener, door.clone())).abort_handle();
-        Self { _alone: alone, folder: folder.to_owned(), door, task }
+        let task = tokio::spawn(serve(alone, listener, door.clone())).abort_handle();
+        Self { folder: folder.to_owned(), door, task }
     }
 
     /// An example's image.
@@ -83,7 +82,8 @@ fn encoded(password: &str) -> String {
     text.ok().and_then(|text| text.as_str().map(str::to_owned)).expect("base64")
 }
 
-async fn serve(listener: TcpListener, door: Arc<Door>) {
+/// Whoever has the port is alone until the listener is really gone.
+async fn serve(_alone: MutexGuard<'static, ()>, listener: TcpListener, door: Arc<Door>) {
     while let Ok((stream, _)) = listener.accept().await {
         let door = door.clone();
         // Whoever leaves in mid-answer has what he wants.

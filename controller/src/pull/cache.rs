@@ -62,7 +62,9 @@ impl<V> Cache<V> {
 
     /// Changes one if it is there.
     pub(crate) fn change(&mut self, name: &str, change: impl FnOnce(&mut V)) {
-        self.all.get_mut(name).map(change);
+        if let Some(value) = self.all.get_mut(name) {
+            change(value);
+        }
     }
 }
 

@@ -247,7 +247,9 @@ impl Work {
             Ok(pod) => {
                 record.taken();
                 // The watch may be late; without it more would be started than may be.
-                pod.into_iter().for_each(|pod| self.pods.note(key(&pod), pod));
+                if let Some(pod) = pod {
+                    self.pods.note(key(&pod), pod);
+                }
                 false
             }
             Err(StartError::Refused(reason)) => {

@@ -19,7 +19,7 @@ use super::{
 const SECOND_TRY: Duration = Duration::from_secs(20);
 /// A node that has joined so short a time ago may still become ready, or lose the taint that it starts with.
 const YOUNG: Duration = Duration::from_secs(600);
-const DEADLINE: Duration = Duration::from_secs(DEADLINE_SECONDS as u64);
+const DEADLINE: Duration = Duration::from_secs(DEADLINE_SECONDS.unsigned_abs());
 /// Of a message in a status.
 const LONGEST_MESSAGE: usize = 1000;
 

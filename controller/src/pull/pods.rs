@@ -21,7 +21,7 @@ use lambent_api::{
 use sha2::{Digest, Sha256};
 
 /// How long a pull may take at most. The kubelet ends the pod then, also if nobody is there to delete it.
-pub(super) const DEADLINE_SECONDS: u32 = 600;
+pub(super) const DEADLINE_SECONDS: i64 = 600;
 /// Nothing can be below a device, whatever an image has in it; the rest tells who finds it in an Event.
 const NO_COMMAND: &str = "/dev/null/only-the-image-is-pulled-here";
 /// Numeric, as `restricted` wants one. Nothing runs as it.
@@ -139,7 +139,7 @@ fn spec(revision: &Revision, node: &str) -> PodSpec {
         affinity: Some(only(node)),
         tolerations: Some(fields.tolerations.clone()).filter(|list| !list.is_empty()),
         restart_policy: Some("Never".to_owned()),
-        active_deadline_seconds: Some(DEADLINE_SECONDS.into()),
+        active_deadline_seconds: Some(DEADLINE_SECONDS),
         termination_grace_period_seconds: Some(1),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -178,8 +178,8 @@ fn only(node: &str) -> Affinity {
 
 /// Said, as a quota may want it said: nothing is asked for, and no limit is meant by zero.
 fn nothing() -> ResourceRequirements {
-    let zero = || ["cpu", "memory"].map(|name| (name.to_owned(), Quantity("0".to_owned())));
-    let zero = || Some(BTreeMap::from(zero()));
+    let zero = |name: &str| (name.to_owned(), Quantity("0".to_owned()));
+    let zero = || Some(BTreeMap::from(["cpu", "memory"].map(zero)));
     ResourceRequirements { requests: zero(), limits: zero(), ..ResourceRequirements::default() }
 }
 
