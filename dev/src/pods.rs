@@ -201,6 +201,7 @@ mod tests {
             node: None,
             address,
             phase,
+            placed: None,
             restarts: 0,
             created: Timestamp::UNIX_EPOCH,
         }

@@ -10,6 +10,7 @@ fn instance(phase: Phase) -> Instance {
         function: "hello".into(),
         revision: "r".into(),
         node: None,
+        placed: None,
         address: None,
         phase,
         restarts: 0,

@@ -197,6 +197,7 @@ pub(crate) mod tests {
             function: "f".into(),
             revision: revision.into(),
             node: node.map(str::to_owned),
+            placed: None,
             address: None,
             phase,
             restarts: 0,

@@ -7,10 +7,7 @@ use lambent_api::{FunctionKey, InstanceRef, Protocol};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{
-    pool::{Grant, Started},
-    refusal::Refusal,
-};
+use crate::{cold_start::Started, pool::Grant, refusal::Refusal};
 
 /// One line. The side that has connected sends the first half, the other side the second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,9 +68,14 @@ pub struct Granted {
     pub uid: String,
     pub revision: String,
     pub address: SocketAddr,
+    /// The address is only an agent's word.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub early: bool,
     #[serde(default)]
     pub protocol: Protocol,
     pub seen: f64,
+    #[serde(default)]
+    pub placed: Option<f64>,
     pub addressed: Option<f64>,
     pub answered: Option<f64>,
 }
@@ -88,8 +90,10 @@ impl Granted {
             uid: grant.instance.uid.clone(),
             revision: grant.revision.to_string(),
             address: grant.target.address()?,
+            early: grant.target.is_early(),
             protocol: grant.target.protocol(),
             seen: age(grant.started.seen),
+            placed: grant.started.placed.map(age),
             addressed: grant.started.addressed.map(age),
             answered: grant.started.answered.map(age),
         })
@@ -101,7 +105,13 @@ impl Granted {
             let age = Duration::try_from_secs_f64(age).unwrap_or_default();
             now.checked_sub(age).unwrap_or(now)
         };
-        Started { seen: at(self.seen), addressed: self.addressed.map(at), answered: self.answered.map(at) }
+        Started {
+            asked: None,
+            seen: at(self.seen),
+            placed: self.placed.map(at),
+            addressed: self.addressed.map(at),
+            answered: self.answered.map(at),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod kubectl;
 mod lifecycle;
 mod metrics_and_logs;
 mod network_policies;
+mod node_agent;
 mod overload;
 mod part_failures;
 mod part_restarts;
