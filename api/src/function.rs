@@ -83,6 +83,11 @@ pub struct FunctionSpec {
     #[serde(default = "default_revision_history")]
     #[schemars(range(min = 0, max = 100))]
     pub revision_history: i32,
+
+    /// Pull the image of a new Revision to all nodes that it may run on, so that no instance has to wait for
+    /// that. Makes no Revision. Where the operator has switched this on.
+    #[serde(default = "yes")]
+    pub image_pull_ahead: bool,
 }
 
 /// Requests that wait for an instance.
@@ -206,4 +211,8 @@ fn default_max_body() -> ByteSize {
 
 fn default_revision_history() -> i32 {
     10
+}
+
+fn yes() -> bool {
+    true
 }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// Old Revisions to keep.
     pub revision_history: usize,
+    /// Whether images are pulled ahead.
+    pub image_pull_ahead: bool,
 }
 
 /// Why a spec can't be served. The schema refuses all of these at apply; they are checked again
@@ -92,6 +94,7 @@ impl TryFrom<&FunctionSpec> for Settings {
             max_surge: resolve_percent(&spec.rollout.max_surge, max).ok_or(InvalidSettings::MaxSurge)?.max(1),
             deadline: positive("rollout.deadline", spec.rollout.deadline)?,
             revision_history: at_least("revisionHistory", spec.revision_history, 0)? as usize,
+            image_pull_ahead: spec.image_pull_ahead,
         })
     }
 }

@@ -166,6 +166,9 @@ pub struct ControllerArgs {
         value_name = "HOST[:PORT]"
     )]
     pub plain_http_registries: Vec<String>,
+    /// Images that are pulled at once to nodes where they are not needed yet; 0: none
+    #[arg(long, env = "LAMBENT_PULL_AHEAD", default_value_t = 8, value_name = "COUNT")]
+    pub pull_ahead: usize,
 }
 
 #[derive(Args, Debug)]

@@ -32,6 +32,7 @@ mod names;
 mod observe;
 mod plan;
 mod probes;
+mod pull;
 mod queue;
 mod report;
 mod rollout;
@@ -67,6 +68,9 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Registries, as `host` or `host:port`, that are spoken to without TLS.
     pub plain_http_registries: Vec<String>,
+    /// Pods that may pull images ahead at once, over all Functions: none if there are no nodes to pull to, 0 if it
+    /// is switched off.
+    pub pull_ahead: Option<usize>,
     /// Makes what is to run before a Revision is made of it. Without one, images are resolved at their registry.
     pub builder: Option<Arc<dyn Builder>>,
 }
@@ -114,6 +118,12 @@ pub async fn run<F: Fleet>(
     tasks.spawn(named("watch of instances", caches::instances(context.clone())));
     tasks.spawn(named("drain", drain::run(context.clone(), drained)));
     tasks.spawn(named("Events", publishing));
+    if let Some(at_once) = context.config.pull_ahead {
+        if at_once > 0 && !context.pulls_ahead() {
+            tracing::info!("images are not pulled ahead: within one namespace there is no right to see nodes");
+        }
+        tasks.spawn(named("pulling images ahead", pull::run(context.clone(), at_once)));
+    }
 
     let result = tokio::select! {
         () = look_at_all(context.clone(), store, shutdown) => Ok(()),

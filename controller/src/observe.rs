@@ -8,7 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 use lambent_api::{
-    ConditionType, Conditions, Function, FunctionKey, FunctionStatus, Reason, Revision, RevisionStatus, Settings,
+    ConditionType, Conditions, Function, FunctionKey, FunctionStatus, PulledImages, Reason, Revision, RevisionStatus,
+    Settings,
 };
 use lambent_fleet::Instance;
 
@@ -162,6 +163,7 @@ pub(crate) fn tell(
     memory: &mut Memory,
     revision: &Revision,
     view: &RevisionView,
+    images: Option<PulledImages>,
     now: Instant,
     at: jiff::Timestamp,
 ) -> Told {
@@ -176,6 +178,7 @@ pub(crate) fn tell(
         proven: view.proven,
         trouble: trouble.as_ref(),
         counts,
+        images,
     };
     let new = status::revision::status(&old, &told, at);
     Told { old, new, counts, written: remembered.written.at(), trouble }

@@ -277,6 +277,7 @@ async fn controller(
         system_namespace: SYSTEM_NAMESPACE.to_owned(),
         public_url: Some(url),
         plain_http_registries: Vec::new(),
+        pull_ahead: None,
         builder: Some(Arc::new(Builds::new(fleet.clone(), store))),
     };
     if let Err(error) = lambent_controller::run(config, client, fleet, drained, &registry, shutdown).await {

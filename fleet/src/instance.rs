@@ -16,6 +16,8 @@ pub struct Instance {
     pub function: String,
     /// Name of its Revision.
     pub revision: String,
+    /// The machine that it is on, as soon as that is known and if there are several.
+    pub node: Option<String>,
     /// Where it will listen, as soon as that is known; it need not listen yet.
     pub address: Option<SocketAddr>,
     /// While that is not known: where it is being started, if someone there may be asked for it.

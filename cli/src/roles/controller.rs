@@ -15,12 +15,13 @@ use crate::{
 /// Runs, while it leads, until it is told to stop.
 pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let Runtime { client, registry, ready, shutdown, identity } = start("controller", &args.common).await?;
-    let ControllerArgs { common, link, public_url, plain_http_registries } = args;
+    let ControllerArgs { common, link, public_url, plain_http_registries, pull_ahead } = args;
     let config = Config {
         namespace: common.namespace.clone(),
         system_namespace: common.system_namespace.clone(),
         public_url,
         plain_http_registries,
+        pull_ahead: Some(pull_ahead),
         builder: None,
     };
     let fleet = KubeFleet::new(client.clone(), common.namespace);

@@ -88,6 +88,7 @@ fn placed(uid: &str) -> Instance {
         function: "hello".into(),
         revision: "hello-1".into(),
         address: None,
+        node: None,
         placed: Some(Placed { node: "a".into(), port: 8080 }),
         phase: Phase::Starting,
         restarts: 0,

@@ -253,6 +253,7 @@ impl World {
             namespace: "shop".into(),
             function: function.into(),
             revision: format!("{function}-1"),
+            node: None,
             address: Some(address),
             phase: Phase::Running,
             placed: None,

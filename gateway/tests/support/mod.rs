@@ -173,6 +173,7 @@ impl Gateway {
             namespace: "shop".into(),
             function: "hello".into(),
             revision: "hello-1".into(),
+            node: None,
             address,
             phase,
             placed: None,

@@ -88,6 +88,18 @@ async fn only_the_controllers_role_creates_pods() {
 }
 
 #[tokio::test]
+async fn nodes_are_seen_only_where_images_are_pulled_ahead() {
+    let cluster = Cluster::from_env().await;
+    let namespaced = ["--set", "scope=namespaced", "--set", "watchedNamespace=shop"];
+    for (more, sees) in [(&[][..], true), (&["--set", "controller.pullAhead=0"], false), (&namespaced, false)] {
+        let manifests = template(&cluster, more).await.expect();
+        assert_eq!(manifests.contains("resources: [nodes]"), sees, "{more:?}");
+    }
+    let off = template(&cluster, &["--set", "controller.pullAhead=0"]).await.expect();
+    assert!(off.contains(r#"{name: LAMBENT_PULL_AHEAD, value: "0"}"#), "zero is not the default");
+}
+
+#[tokio::test]
 async fn only_a_part_with_several_pods_has_a_disruption_budget() {
     let cluster = Cluster::from_env().await;
     let budgets = async |more: &[&str]| -> Vec<PodDisruptionBudget> {

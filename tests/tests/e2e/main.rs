@@ -12,6 +12,7 @@ mod errors;
 mod failures_to_start;
 mod fleet_contract;
 mod http2;
+mod images_ahead;
 mod kubectl;
 mod lifecycle;
 mod metrics_and_logs;
