@@ -192,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    fn instance(phase: Phase, address: Option<SocketAddr>) -> Instance {
+    fn instance(phase: Phase, node: None, address: Option<SocketAddr>) -> Instance {
         Instance {
             id: InstanceRef { name: "hello-0123456789-0".to_owned(), uid: "u-1".to_owned() },
             namespace: "shop".to_owned(),

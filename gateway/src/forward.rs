@@ -295,7 +295,7 @@ impl Answer {
         let limit = if is_stream(head) { settings.stream_timeout } else { settings.timeout };
         let cold = observe_cold_start(&record, &permit);
         let function_time = handed_over.elapsed().as_secs_f64();
-        head.append(headers::SERVER_TIMING, server_timing(record.waited, cold, function_time));
+        head.append(headers::SERVER_TIMING, server_timing(record.waited, cold, thaw(&record, &permit), function_time));
         if record.cold {
             head.insert(headers::COLD_START, HeaderValue::from_static("true"));
         }
@@ -331,9 +331,16 @@ fn observe_cold_start(record: &Record, permit: &Permit) -> f64 {
     total
 }
 
-fn server_timing(waited: f64, cold: f64, function: f64) -> HeaderValue {
-    let queue = (waited - cold).max(0.0) * 1e3;
-    let text = format!("queue;dur={queue:.2}, cold;dur={:.2}, function;dur={:.2}", cold * 1e3, function * 1e3);
+/// Seconds of the wait that went into thawing the instance, if it did for that.
+fn thaw(record: &Record, permit: &Permit) -> Option<f64> {
+    let (asked, ran) = permit.grant.started.thawed?;
+    (ran > record.arrived).then(|| ran.duration_since(asked.max(record.arrived)).as_secs_f64())
+}
+
+fn server_timing(waited: f64, cold: f64, thaw: Option<f64>, function: f64) -> HeaderValue {
+    let queue = (waited - cold - thaw.unwrap_or(0.0)).max(0.0) * 1e3;
+    let thaw = thaw.map_or_else(String::new, |seconds| format!("thaw;dur={:.2}, ", seconds * 1e3));
+    let text = format!("queue;dur={queue:.2}, cold;dur={:.2}, {thaw}function;dur={:.2}", cold * 1e3, function * 1e3);
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("queue"))
 }
 

@@ -45,6 +45,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -55,6 +56,7 @@ use crate::{
     hub::Hub,
     metrics::Metrics,
     peers::{Coordinator, Event, accept::Host, lent::Lent, link::Introduction},
+    pool::parking::NoAgents,
     server::Drain,
     signals::Signals,
 };
@@ -159,7 +161,8 @@ pub async fn run_on<F: Fleet>(
     let Config { namespace, listen, internal_listen, domain, trusted_accounts, peers, drain } = config;
     let directory = Arc::new(Directory::default());
     let (news, news_receiver) = mpsc::unbounded_channel();
-    let hub = Arc::new(Hub::new(news, Box::new(kube::KubeRaise(client.clone()))));
+    let agents = Arc::new(NoAgents { since: Instant::now() });
+    let hub = Arc::new(Hub::new(news, Box::new(kube::KubeRaise(client.clone())), agents));
     let metrics = Arc::new(Metrics::register(registry)?);
     let signals = Signals::new(directory.clone());
     tell(Inside { signals: signals.clone(), directory: directory.clone() });
@@ -288,7 +291,11 @@ mod tests {
         let followed = follow_fleet(fleet, lists, changes, synced.clone()).now_or_never();
         assert!(followed.is_none(), "a watch goes on");
         assert!(!sent.is_empty() && !synced.is_cancelled(), "sent is not applied");
-        let hub = Arc::new(Hub::new(mpsc::unbounded_channel().0, Box::new(NoRaise)));
+        let hub = Arc::new(Hub::new(
+            mpsc::unbounded_channel().0,
+            Box::new(NoRaise),
+            Arc::new(NoAgents { since: Instant::now() }),
+        ));
         let metrics = Arc::new(Metrics::register(&Registry::new()).unwrap());
         let mut applier = Applier::new(Arc::default(), hub, metrics, None);
         while let Ok(change) = sent.try_recv() {

@@ -9,6 +9,7 @@ fn instance(phase: Phase) -> Instance {
         namespace: "shop".into(),
         function: "hello".into(),
         revision: "r".into(),
+        node: None,
         address: None,
         phase,
         restarts: 0,

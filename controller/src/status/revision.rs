@@ -50,13 +50,14 @@ pub(crate) fn status(old: &RevisionStatus, view: &View<'_>, now: Timestamp) -> R
         observed_generation: view.generation,
         instances: view.counts.live(),
         ready: view.counts.ready,
+        parked: view.counts.parked,
         selector: format!("{LABEL_REVISION}={}", view.name),
     }
 }
 
 /// Whether two differ in nothing but numbers.
 pub(crate) fn same_words(one: &RevisionStatus, other: &RevisionStatus) -> bool {
-    let words = |s: &RevisionStatus| RevisionStatus { instances: 0, ready: 0, ..s.clone() };
+    let words = |s: &RevisionStatus| RevisionStatus { instances: 0, ready: 0, parked: 0, ..s.clone() };
     without_generation(words(one)) == without_generation(words(other))
 }
 

@@ -48,6 +48,7 @@ pub fn instance(pod: &Pod) -> Option<Instance> {
         namespace: pod.metadata.namespace.clone()?,
         function: labels.get(LABEL_FUNCTION)?.clone(),
         revision: labels.get(LABEL_REVISION)?.clone(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         address: address(pod),
         phase: phase(pod),
         restarts: container_status(pod).map_or(0, |c| u32::try_from(c.restart_count).unwrap_or(0)),

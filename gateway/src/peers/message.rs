@@ -76,6 +76,9 @@ pub struct Granted {
     pub seen: f64,
     pub addressed: Option<f64>,
     pub answered: Option<f64>,
+    /// When it was asked to go on after it was frozen, and when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thawed: Option<(f64, f64)>,
 }
 
 impl Granted {
@@ -92,6 +95,7 @@ impl Granted {
             seen: age(grant.started.seen),
             addressed: grant.started.addressed.map(age),
             answered: grant.started.answered.map(age),
+            thawed: grant.started.thawed.map(|(asked, ran)| (age(asked), age(ran))),
         })
     }
 
@@ -101,7 +105,12 @@ impl Granted {
             let age = Duration::try_from_secs_f64(age).unwrap_or_default();
             now.checked_sub(age).unwrap_or(now)
         };
-        Started { seen: at(self.seen), addressed: self.addressed.map(at), answered: self.answered.map(at) }
+        Started {
+            seen: at(self.seen),
+            addressed: self.addressed.map(at),
+            answered: self.answered.map(at),
+            thawed: self.thawed.map(|(asked, ran)| (at(asked), at(ran))),
+        }
     }
 }
 
