@@ -13,6 +13,7 @@ pub mod crd;
 pub mod duration;
 pub mod function;
 pub mod meta;
+pub mod node;
 pub mod revision;
 pub mod settings;
 pub mod signal;

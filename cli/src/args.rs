@@ -47,6 +47,13 @@ pub enum Command {
     Gateway(GatewayArgs),
     /// Decides how many instances each Revision needs. Runs in the cluster
     Autoscaler(AutoscalerArgs),
+    /// Tells gateways the addresses of new instances before the API does. Runs on each node, if it is enabled
+    ///
+    /// Asks the node's container runtime over its socket (CRI v1: containerd, CRI-O), every few milliseconds while a
+    /// gateway waits for a pod of this node and never otherwise. It has no rights in the cluster: it shows the
+    /// gateways the token of its service account, which names its node, and they ask it about their own pods there.
+    /// Functions start without it too, about 0.7 s later.
+    Node(NodeArgs),
     /// Prints a script with which a shell completes this command line
     Completions(CompletionsArgs),
     /// Prints the custom resource definitions, for `kubectl apply -f -`
@@ -98,7 +105,7 @@ pub enum Engine {
     Docker,
 }
 
-/// What all roles have.
+/// What the roles have that talk to the API server.
 #[derive(Args, Clone, Debug)]
 pub struct CommonArgs {
     /// Watch this namespace only [default: all]
@@ -107,6 +114,13 @@ pub struct CommonArgs {
     /// The namespace that Lambent runs in: its Leases and gateways are there
     #[arg(long, env = "LAMBENT_SYSTEM_NAMESPACE", default_value = "lambent-system")]
     pub system_namespace: String,
+    #[command(flatten)]
+    pub process: ProcessArgs,
+}
+
+/// What all of Lambent's processes in a cluster have.
+#[derive(Args, Clone, Debug)]
+pub struct ProcessArgs {
     /// Where /metrics, /healthz and /readyz are served
     #[arg(long, env = "LAMBENT_ADMIN_ADDRESS", default_value = "0.0.0.0:9090")]
     pub admin_address: SocketAddr,
@@ -176,6 +190,10 @@ pub struct GatewayArgs {
     /// The service account of all gateways, as system:serviceaccount:<namespace>:<name>
     #[arg(long, env = "LAMBENT_PEER_ACCOUNT", value_name = "ACCOUNT")]
     pub peer_account: Option<String>,
+    /// The service account of node agents, as system:serviceaccount:<namespace>:<name>; they tell addresses of new
+    /// instances before the API does
+    #[arg(long, env = "LAMBENT_NODE_ACCOUNT", value_name = "ACCOUNT")]
+    pub node_account: Option<String>,
     /// File with a service account token of the audience `lambent-gateway`, for other gateways
     #[arg(long, env = "LAMBENT_TOKEN_FILE", default_value = "/var/run/secrets/lambent/token")]
     pub token_file: PathBuf,
@@ -193,6 +211,32 @@ pub struct AutoscalerArgs {
     pub common: CommonArgs,
     #[command(flatten)]
     pub link: LinkArgs,
+}
+
+#[derive(Args, Debug)]
+pub struct NodeArgs {
+    #[command(flatten)]
+    pub process: ProcessArgs,
+    /// Where the container runtime listens; the first that answers is used
+    #[arg(
+        long = "runtime-endpoint",
+        env = "LAMBENT_RUNTIME_ENDPOINT",
+        value_delimiter = ',',
+        default_value = "unix:///run/containerd/containerd.sock,unix:///run/crio/crio.sock",
+        value_name = "URL"
+    )]
+    pub runtime_endpoints: Vec<String>,
+    /// The internal ports of all gateways: a name with the addresses of all of them, as of a headless Service
+    #[arg(
+        long,
+        env = "LAMBENT_GATEWAYS",
+        default_value = "lambent-gateway-peers.lambent-system.svc:8081",
+        value_name = "HOST:PORT"
+    )]
+    pub gateways: String,
+    /// File with a service account token of the audience `lambent-gateway`, bound to this agent's pod
+    #[arg(long, env = "LAMBENT_TOKEN_FILE", default_value = "/var/run/secrets/lambent/token")]
+    pub token_file: PathBuf,
 }
 
 #[derive(Args, Debug)]

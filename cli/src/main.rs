@@ -63,6 +63,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Controller(args) => roles::controller::run(args).await,
         Command::Gateway(args) => roles::gateway::run(args).await,
         Command::Autoscaler(args) => roles::autoscaler::run(args).await,
+        Command::Node(args) => roles::node::run(args).await,
         Command::Completions(args) => commands::completions::run(&args),
         Command::Crds => print_crds(),
         Command::Healthcheck(args) => healthcheck::run(&args).await,

@@ -255,6 +255,7 @@ async fn gateway(
         domain: None,
         trusted_accounts: Vec::new(),
         peers: None,
+        node_account: None,
         drain: Drain { delay: Duration::ZERO, grace: drain },
     };
     let ports = Ports { public, internal: None };

@@ -200,6 +200,7 @@ mod tests {
             revision: "hello-0123456789".to_owned(),
             address,
             phase,
+            placed: None,
             restarts: 0,
             created: Timestamp::UNIX_EPOCH,
         }

@@ -20,12 +20,23 @@ pub struct Instance {
     pub node: Option<String>,
     /// Where it will listen, as soon as that is known; it need not listen yet.
     pub address: Option<SocketAddr>,
+    /// While that is not known: where it is being started, if someone there may be asked for it.
+    pub placed: Option<Placed>,
     /// How far it is.
     pub phase: Phase,
     /// How often its process was started again in place.
     pub restarts: u32,
     /// When it was ordered.
     pub created: Timestamp,
+}
+
+/// Where an instance without an address is being started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// The name of the node.
+    pub node: String,
+    /// The port at which it will listen.
+    pub port: u16,
 }
 
 /// How far an instance is.

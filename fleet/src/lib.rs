@@ -21,7 +21,7 @@ use futures::Stream;
 use lambent_api::{InstanceRef, Reason, Revision, Settings};
 use thiserror::Error;
 
-pub use instance::{Instance, Phase};
+pub use instance::{Instance, Phase, Placed};
 
 /// Starts, stops and shows instances.
 pub trait Fleet: Send + Sync + 'static {

@@ -169,6 +169,7 @@ impl State {
             node: None,
             address: None,
             phase: Phase::Starting,
+            placed: None,
             restarts: 0,
             created: Timestamp::now(),
         };

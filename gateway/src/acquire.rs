@@ -115,7 +115,10 @@ impl Function {
         let instance = Arc::new(InstanceRef { name: granted.name.clone(), uid: granted.uid.clone() });
         let mut grant = state.pool.occupy(&instance, &granted.revision.as_str().into(), Origin::Caller, now);
         drop(state);
-        grant.target.set_address(granted.address);
+        match granted.early {
+            true => grant.target.set_early_address(granted.address),
+            false => grant.target.set_address(granted.address),
+        };
         grant.target.set_protocol(granted.protocol);
         grant.started = granted.started(now);
         Ok(Permit::new(self.clone(), grant, Some(lease)))

@@ -1,10 +1,12 @@
 //! All Functions, by name: what the request path looks up, and what the watches change.
 
+mod early;
 mod parked;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -18,8 +20,16 @@ use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 pub use self::parked::AgentNews;
-use self::parked::Nodes;
-use crate::{function::Function, hub::Hub, member::Use, metrics::Metrics, peers, pool::Serving};
+use self::parked::ByNode;
+use crate::{
+    function::Function,
+    hub::Hub,
+    member::Use,
+    metrics::Metrics,
+    nodes::{Nodes, Outcome},
+    peers,
+    pool::Serving,
+};
 
 /// What the gateway needs of a Function.
 #[derive(Clone, Debug)]
@@ -66,6 +76,13 @@ pub enum Change {
     RevisionGone(RevisionKey),
     /// Instances.
     Fleet(Event),
+    /// The agent of an instance's node has told its address, which can be its.
+    Early {
+        /// Unique id of the instance.
+        uid: String,
+        /// Its address.
+        ip: IpAddr,
+    },
     /// An instance that answered before does not.
     Away(Arc<Function>, String),
     /// The agent of a node says something.
@@ -140,12 +157,14 @@ pub struct Applier {
     metrics: Arc<Metrics>,
     /// Where Functions go whose owner is to be found; without it this gateway is the only one.
     newcomers: Option<UnboundedSender<peers::Event>>,
+    /// Whom to ask for addresses; without it the API tells them.
+    nodes: Option<Arc<Nodes>>,
     functions: HashMap<FunctionKey, FunctionView>,
     revisions: HashMap<RevisionKey, RevisionView>,
     instances: HashMap<String, Known>,
     /// Unique ids of a Function's instances.
     instances_of: HashMap<FunctionKey, HashSet<String>>,
-    nodes: Nodes,
+    frozen: ByNode,
     /// Instances, of any Function, that do not answer yet.
     starting: Arc<AtomicU32>,
     /// Counts the fleet's restarts: what was not said since the last one is gone.
@@ -154,6 +173,8 @@ pub struct Applier {
 
 struct Known {
     instance: Instance,
+    /// Its address is an agent's word; the API shows none yet.
+    early: bool,
     round: u64,
     connecting: Option<AbortHandle>,
     /// How many others were starting when it was first seen.
@@ -184,14 +205,22 @@ impl Applier {
             hub,
             metrics,
             newcomers,
+            nodes: None,
             functions: HashMap::new(),
             revisions: HashMap::new(),
             instances: HashMap::new(),
             instances_of: HashMap::new(),
-            nodes: Nodes::default(),
+            frozen: ByNode::default(),
             starting: Arc::default(),
             round: 0,
         }
+    }
+
+    /// Asks agents for addresses.
+    #[must_use]
+    pub fn with_nodes(mut self, nodes: Option<Arc<Nodes>>) -> Self {
+        self.nodes = nodes;
+        self
     }
 
     /// Applies one change.
@@ -209,6 +238,7 @@ impl Applier {
             Change::Fleet(Event::Applied(instance)) => self.instance(instance),
             Change::Fleet(Event::Gone(instance)) => self.instance_gone(&instance.id.uid),
             Change::Fleet(Event::Complete) => self.drop_unsaid(),
+            Change::Early { uid, ip } => self.early(&uid, ip),
             Change::Agent(node, news) => self.agent(&node, news),
             Change::Away(function, uid) => self.connect(&function, &uid),
         }
@@ -303,13 +333,14 @@ impl Applier {
         function.serve(serving, view.stalled.clone());
     }
 
-    fn instance(&mut self, instance: Instance) {
+    fn instance(&mut self, mut instance: Instance) {
         let uid = instance.id.uid.clone();
         let others = self.starting.load(Ordering::Relaxed);
         let round = self.round;
         self.instances_of.entry(instance.function_key()).or_default().insert(uid.clone());
         match self.instances.get_mut(&uid) {
             Some(known) => {
+                known.early = known.early && !early::settle(known, &mut instance, self.nodes.as_deref());
                 if known.instance.address.is_some_and(|before| instance.address != Some(before)) {
                     known.connecting.take().iter().for_each(AbortHandle::abort);
                 }
@@ -317,9 +348,12 @@ impl Applier {
             }
             None => {
                 let seen_starting = instance.phase != Phase::Running;
-                let known = Known { instance, round, connecting: None, others, seen_starting };
+                let known = Known { instance, early: false, round, connecting: None, others, seen_starting };
                 self.instances.insert(uid.clone(), known);
             }
+        }
+        if let (Some(nodes), Some(known)) = (&self.nodes, self.instances.get(&uid)) {
+            nodes.follow(&known.instance);
         }
         self.show(&uid);
     }
@@ -329,7 +363,7 @@ impl Applier {
         let Some(known) = self.instances.get(uid) else { return };
         let FunctionKey { namespace, name } = known.instance.function_key();
         let Some(function) = self.directory.any(&namespace, &name) else { return };
-        let connect = observe(&function, &known.instance, &self.starting);
+        let connect = observe(&function, &known.instance, known.early, &self.starting);
         self.mind_frozen(&function, known);
         if connect {
             self.connect(&function, uid);
@@ -348,7 +382,7 @@ impl Applier {
             return;
         }
         let (function, uid, others) = (function.clone(), uid.to_owned(), known.others);
-        let starting = self.starting.clone();
+        let (starting, nodes) = (self.starting.clone(), self.nodes.clone());
         // Ends when the instance accepts; aborted when it goes or restarts.
         let task = tokio::spawn(async move {
             if let Some(word) = word {
@@ -360,6 +394,11 @@ impl Applier {
             let stream = probe::until_accepts(address).await;
             if let Some(target) = function.change(|pool| pool.find_mut(&uid).map(|m| m.target.clone())) {
                 target.set_protocol(protocol);
+                if target.is_early()
+                    && let Some(nodes) = nodes
+                {
+                    nodes.count(Outcome::Answered);
+                }
                 target.adopt(stream).await;
                 let others = others.max(count_down(&starting));
                 function.change(|pool| pool.answered(&uid, others, Instant::now()));
@@ -371,6 +410,9 @@ impl Applier {
 
     fn instance_gone(&mut self, uid: &str) {
         let Some(known) = self.instances.remove(uid) else { return };
+        if let Some(nodes) = &self.nodes {
+            nodes.gone(uid);
+        }
         let key = known.instance.function_key();
         if let Entry::Occupied(mut uids) = self.instances_of.entry(key.clone()) {
             uids.get_mut().remove(uid);
@@ -407,7 +449,7 @@ fn count_down(starting: &AtomicU32) -> u32 {
 }
 
 /// Tells the pool what has become of an instance. Whether a connection is to be tried.
-fn observe(function: &Arc<Function>, instance: &Instance, starting: &AtomicU32) -> bool {
+fn observe(function: &Arc<Function>, instance: &Instance, early: bool, starting: &AtomicU32) -> bool {
     let now = Instant::now();
     let (connect, drained) = function.change(|pool| {
         if pool.find_mut(&instance.id.uid).is_none() {
@@ -428,7 +470,7 @@ fn observe(function: &Arc<Function>, instance: &Instance, starting: &AtomicU32) 
         }
         let moved = instance.address.is_some_and(|address| {
             member.started.addressed.get_or_insert(now);
-            member.target.set_address(address)
+            if early { member.target.set_early_address(address) } else { member.target.set_address(address) }
         });
         if moved || instance.restarts > member.restarts {
             member.restarts = instance.restarts;

@@ -1,11 +1,11 @@
 //! The internal port: signals for the autoscaler and the controller, their requests to stop using
-//! instances, and the other gateways. Every call shows a service account token that the API server
+//! instances, the other gateways, and the agents of nodes. Every call shows a service account token that the API server
 //! vouches for.
 
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
@@ -15,24 +15,45 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, future::BoxFuture, stream};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use lambent_api::signal::{Retire, Retired};
+use lambent_api::{
+    node,
+    signal::{Retire, Retired},
+};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::{
     directory::Directory,
+    nodes::Nodes,
     peers::{self, accept::Host},
     signals::Signals,
     upgrade,
 };
 
+const SIGNALS: &str = "/internal/v1/signals";
+const RETIRE: &str = "/internal/v1/retire";
+const PEER: &str = "/internal/v1/peer";
+
 /// What a caller of the internal port is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The autoscaler or the controller: may listen and retire.
     Listener,
     /// Another gateway: may claim Functions and ask for slots.
     Peer,
+    /// The agent of this node: may tell addresses of pods there.
+    Node(Arc<str>),
+}
+
+impl Role {
+    fn may_call(&self, path: &str) -> bool {
+        match self {
+            Self::Listener => matches!(path, SIGNALS | RETIRE),
+            Self::Peer => path == PEER,
+            Self::Node(_) => path == node::PATH,
+        }
+    }
 }
 
 /// Says what the bearer of a token is.
@@ -47,52 +68,77 @@ struct Shared {
     directory: Arc<Directory>,
     authenticate: Arc<dyn Authenticate>,
     host: Option<Host>,
+    nodes: Option<Arc<Nodes>>,
 }
 
-/// The routes of the internal port; `host` is for the other gateways, where there may be any.
+/// The routes of the internal port; `host` is for the other gateways and `nodes` for agents, where there may
+/// be any.
 pub fn routes(
     signals: Signals,
     directory: Arc<Directory>,
     authenticate: Arc<dyn Authenticate>,
     host: Option<Host>,
+    nodes: Option<Arc<Nodes>>,
 ) -> Router {
-    let shared = Shared { signals, directory, authenticate, host };
+    let shared = Shared { signals, directory, authenticate, host, nodes };
     Router::new()
-        .route("/internal/v1/signals", get(listen))
-        .route("/internal/v1/retire", post(retire))
-        .route("/internal/v1/peer", post(peer))
+        .route(SIGNALS, get(listen))
+        .route(RETIRE, post(retire))
+        .route(PEER, post(peer))
+        .route(node::PATH, post(agent))
         .layer(middleware::from_fn_with_state(shared.clone(), only_trusted))
         .with_state(shared)
 }
 
-async fn only_trusted(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+async fn only_trusted(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     let header = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     let Some(token) = header.and_then(|h| h.strip_prefix("Bearer ")).map(str::to_owned) else {
         return (StatusCode::UNAUTHORIZED, "a service account token is needed\n").into_response();
     };
-    let needed = if request.uri().path() == "/internal/v1/peer" { Role::Peer } else { Role::Listener };
-    if shared.authenticate.role_of(token).await == Some(needed) {
-        next.run(request).await
-    } else {
-        (StatusCode::FORBIDDEN, "this service account may not do this\n").into_response()
+    let role = shared.authenticate.role_of(token).await;
+    match role.filter(|role| role.may_call(request.uri().path())) {
+        Some(role) => {
+            request.extensions_mut().insert(role);
+            next.run(request).await
+        }
+        None => (StatusCode::FORBIDDEN, "this service account may not do this\n").into_response(),
     }
 }
 
 /// Goes over to the gateways' own protocol.
-async fn peer(State(shared): State<Shared>, mut request: Request) -> Response {
-    let asked = upgrade::wanted(request.headers()).is_some_and(|protocol| protocol == peers::PROTOCOL);
-    let Some(host) = shared.host.filter(|_| asked) else {
-        return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, peers::PROTOCOL)]).into_response();
+async fn peer(State(shared): State<Shared>, request: Request) -> Response {
+    go_over(request, peers::PROTOCOL, shared.host, |host, stream| host.serve(stream))
+}
+
+/// Goes over to the protocol of the agents.
+async fn agent(State(shared): State<Shared>, Extension(role): Extension<Role>, request: Request) -> Response {
+    let Role::Node(node) = role else { return StatusCode::FORBIDDEN.into_response() };
+    go_over(request, node::PROTOCOL, shared.nodes, |nodes, stream| nodes.serve(node, stream))
+}
+
+/// Upgrades a connection, if it is asked for and there is a server for it.
+fn go_over<S, Served: Future<Output = ()> + Send + 'static>(
+    mut request: Request,
+    protocol: &'static str,
+    server: Option<S>,
+    serve: impl FnOnce(S, TokioIo<Upgraded>) -> Served + Send + 'static,
+) -> Response
+where
+    S: Send + 'static,
+{
+    let asked = upgrade::wanted(request.headers()).is_some_and(|asked| asked == protocol);
+    let Some(server) = server.filter(|_| asked) else {
+        return (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, protocol)]).into_response();
     };
     let upgraded = hyper::upgrade::on(&mut request);
     // Ends with the connection.
     tokio::spawn(async move {
         if let Ok(stream) = upgraded.await {
-            host.serve(TokioIo::new(stream)).await;
+            serve(server, TokioIo::new(stream)).await;
         }
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    upgrade::put(response.headers_mut(), HeaderValue::from_static(peers::PROTOCOL));
+    upgrade::put(response.headers_mut(), HeaderValue::from_static(protocol));
     response
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{StreamExt, future::BoxFuture};
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams, PostParams},
@@ -33,6 +33,8 @@ use crate::{
 
 /// A call to the API server that takes longer is given up and made again.
 const CALL: Duration = Duration::from_secs(5);
+/// Where the API server says on which node the pod of a token is.
+const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 /// The audience of tokens for the internal port.
 const AUDIENCE: &str = "lambent-gateway";
 /// How long a reviewed token is good without another review.
@@ -192,14 +194,45 @@ pub struct Reviewer(Arc<Reviews>);
 
 struct Reviews {
     client: Client,
-    listeners: Vec<String>,
-    peer: Option<String>,
+    accounts: Accounts,
     reviewed: Mutex<HashMap<TokenHash, Reviewed>>,
 }
 
 type TokenHash = [u8; 32];
 
-#[derive(Clone, Copy)]
+/// Whose tokens are good, by full user names.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts {
+    /// Those that may listen and retire.
+    pub listeners: Vec<String>,
+    /// The gateways' own.
+    pub peer: Option<String>,
+    /// The node agents'.
+    pub node: Option<String>,
+}
+
+impl Accounts {
+    /// What the user of a good token is.
+    fn role(&self, user: &UserInfo) -> Option<Role> {
+        let name = user.username.as_ref()?;
+        if self.peer.as_ref() == Some(name) {
+            return Some(Role::Peer);
+        }
+        if self.node.as_ref() == Some(name) {
+            let node = user.extra.as_ref().and_then(|extra| extra.get(NODE_NAME)?.first());
+            if node.is_none() {
+                warn!(
+                    user = name,
+                    "an agent's token does not name its node; that takes one of a pod, and Kubernetes 1.30 or later"
+                );
+            }
+            return node.map(|node| Role::Node(node.as_str().into()));
+        }
+        self.listeners.contains(name).then_some(Role::Listener)
+    }
+}
+
+#[derive(Clone)]
 struct Reviewed {
     role: Role,
     at: Instant,
@@ -208,9 +241,9 @@ struct Reviewed {
 }
 
 impl Reviewer {
-    /// Lets these accounts in, by their full user names: those that may listen, and the gateways' own.
-    pub fn new(client: Client, listeners: Vec<String>, peer: Option<String>) -> Self {
-        Self(Arc::new(Reviews { client, listeners, peer, reviewed: Mutex::default() }))
+    /// Lets these accounts in.
+    pub fn new(client: Client, accounts: Accounts) -> Self {
+        Self(Arc::new(Reviews { client, accounts, reviewed: Mutex::default() }))
     }
 }
 
@@ -219,7 +252,7 @@ impl Reviews {
     async fn reviewed_role(&self, hash: TokenHash, token: String) -> Option<Role> {
         match timeout(CALL, self.review(token)).await {
             Ok(Ok(Some(role))) => {
-                self.remember(hash, role);
+                self.remember(hash, role.clone());
                 return Some(role);
             }
             Ok(Ok(None)) => {
@@ -233,7 +266,7 @@ impl Reviews {
         let mut reviewed = self.reviewed.lock();
         let reviewed = reviewed.get_mut(&hash)?;
         reviewed.again = false;
-        Some(reviewed.role)
+        Some(reviewed.role.clone())
     }
 
     async fn review(&self, token: String) -> Result<Option<Role>, kube::Error> {
@@ -242,14 +275,8 @@ impl Reviews {
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let status = api.create(&PostParams::default(), &review).await?.status.unwrap_or_default();
         let audience = status.audiences.unwrap_or_default().iter().any(|a| a == AUDIENCE);
-        let user = status.user.and_then(|u| u.username).unwrap_or_default();
         let good = status.authenticated == Some(true) && audience;
-        let role = match user {
-            user if self.peer.as_ref() == Some(&user) => Some(Role::Peer),
-            user if self.listeners.contains(&user) => Some(Role::Listener),
-            _ => None,
-        };
-        Ok(role.filter(|_| good))
+        Ok(status.user.filter(|_| good).and_then(|user| self.accounts.role(&user)))
     }
 
     fn remember(&self, hash: TokenHash, role: Role) {
@@ -267,7 +294,7 @@ impl Reviews {
         let reviewed = reviewed.get_mut(hash)?;
         let again = !reviewed.again && reviewed.at.elapsed() >= REVIEWED_FOR;
         reviewed.again |= again;
-        Some((reviewed.role, again))
+        Some((reviewed.role.clone(), again))
     }
 }
 
@@ -309,7 +336,7 @@ mod tests {
     #[tokio::test]
     async fn a_token_that_was_good_a_while_ago_is_good_at_once_and_is_asked_about_again() {
         let client = Client::try_from(kube::Config::new("http://127.0.0.1:9".parse().unwrap())).unwrap();
-        let reviewer = Reviewer::new(client, Vec::new(), None);
+        let reviewer = Reviewer::new(client, Accounts::default());
         let hash: TokenHash = Sha256::digest("token").into();
         let at = Instant::now().checked_sub(REVIEWED_FOR).unwrap();
         reviewer.0.reviewed.lock().insert(hash, Reviewed { role: Role::Peer, at, again: false });
@@ -317,6 +344,22 @@ mod tests {
         assert_eq!(reviewer.role_of("token".into()).now_or_never(), Some(Some(Role::Peer)));
         assert!(reviewer.0.reviewed.lock()[&hash].again);
         assert_eq!(reviewer.role_of("other".into()).now_or_never(), None);
+    }
+
+    #[test]
+    fn an_agent_is_known_by_its_account_and_by_the_node_that_its_token_names() {
+        let agent = Some("system:serviceaccount:nodes:lambent-node".to_owned());
+        let accounts = Accounts { listeners: vec!["autoscaler".into()], peer: Some("gateway".into()), node: agent };
+        let role = |user: &str, extra: serde_json::Value| {
+            accounts.role(&serde_json::from_value(json!({"username": user, "extra": extra})).unwrap())
+        };
+        let on_a = json!({NODE_NAME: ["a"], "authentication.kubernetes.io/pod-name": ["lambent-node-1"]});
+        let account = "system:serviceaccount:nodes:lambent-node";
+        assert_eq!(role(account, on_a.clone()), Some(Role::Node("a".into())));
+        assert_eq!(role(account, json!({})), None, "a token that is not bound to a pod");
+        assert_eq!(role("autoscaler", on_a.clone()), Some(Role::Listener));
+        assert_eq!(role("gateway", on_a.clone()), Some(Role::Peer));
+        assert_eq!(role("system:serviceaccount:nodes:default", on_a), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::coop::unconstrained};
 
-use crate::{body::RequestBody, server};
+use crate::{body::RequestBody, leash::Leash, server};
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
@@ -28,6 +28,7 @@ pub struct Lane {
     driver: Option<Driver>,
     signal: Arc<Signal>,
     waker: Waker,
+    leash: Option<Arc<Leash>>,
 }
 
 impl std::fmt::Debug for Lane {
@@ -41,13 +42,13 @@ impl Lane {
     ///
     /// # Errors
     /// Never so far: nothing is sent before the first request.
-    pub async fn open(stream: TcpStream) -> Result<Self, hyper::Error> {
+    pub async fn open(stream: TcpStream, leash: Option<Arc<Leash>>) -> Result<Self, hyper::Error> {
         let mut builder = http1::Builder::new();
         builder.max_headers(server::MAX_HEADERS);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         let signal = Arc::new(Signal::default());
         let waker = Waker::from(signal.clone());
-        Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())), signal, waker })
+        Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())), signal, waker, leash })
     }
 
     /// Moves bytes, then asks `outcome` for what may have come of it. Whoever polls is woken when there
@@ -101,13 +102,14 @@ impl Lane {
         .await
     }
 
-    /// Ends when the connection does, or has changed its protocol.
-    pub async fn until_ended(mut self) {
+    /// Ends when the connection does, or has changed its protocol. Its leash, if it is on one.
+    pub async fn until_ended(mut self) -> Option<Arc<Leash>> {
         poll_fn(|cx| {
             drive(&mut self.driver, cx);
             if self.driver.is_none() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+        self.leash
     }
 }
 

@@ -6,6 +6,7 @@
 //! pools   -> hub -> signals -> internal port -> autoscaler
 //!               `-> raise from zero
 //! peers   -> who of several gateways grants a Function's slots
+//! nodes   -> addresses of pods before the API shows them -> directory
 //! ```
 
 pub mod access_log;
@@ -19,10 +20,13 @@ pub mod headers;
 pub mod hub;
 pub mod internal;
 pub mod kube;
+pub mod kube_nodes;
 pub mod kube_peers;
 pub mod lane;
+pub mod leash;
 pub mod member;
 pub mod metrics;
+pub mod nodes;
 pub mod owner;
 pub mod peers;
 pub mod permit;
@@ -55,8 +59,9 @@ use crate::{
     forward::Forwarder,
     hub::Hub,
     metrics::Metrics,
+    nodes::{NodeMetrics, Nodes},
     peers::{Coordinator, Event, accept::Host, lent::Lent, link::Introduction},
-    pool::parking::NoAgents,
+    pool::parking::{Agents, NoAgents},
     server::Drain,
     signals::Signals,
 };
@@ -79,6 +84,8 @@ pub struct Config {
     pub trusted_accounts: Vec<String>,
     /// How it knows the other gateways; without it, it is the only one.
     pub peers: Option<Peers>,
+    /// The account of node agents, by its full user name; without it there are none.
+    pub node_account: Option<String>,
     /// How a drain goes.
     pub drain: Drain,
 }
@@ -158,11 +165,9 @@ pub async fn run_on<F: Fleet>(
     tell: impl FnOnce(Inside) + Send,
 ) -> Result<(), Error> {
     let Ports { public, internal } = ports;
-    let Config { namespace, listen, internal_listen, domain, trusted_accounts, peers, drain } = config;
+    let Config { namespace, listen, internal_listen, domain, trusted_accounts, peers, node_account, drain } = config;
     let directory = Arc::new(Directory::default());
     let (news, news_receiver) = mpsc::unbounded_channel();
-    let agents = Arc::new(NoAgents { since: Instant::now() });
-    let hub = Arc::new(Hub::new(news, Box::new(kube::KubeRaise(client.clone())), agents));
     let metrics = Arc::new(Metrics::register(registry)?);
     let signals = Signals::new(directory.clone());
     tell(Inside { signals: signals.clone(), directory: directory.clone() });
@@ -171,10 +176,21 @@ pub async fn run_on<F: Fleet>(
     let (events, events_receiver) = mpsc::unbounded_channel();
     let lent = Arc::new(Lent::default());
     let host = peers.as_ref().map(|_| Host::new(directory.clone(), lent.clone(), events.clone()));
-    let applier = Applier::new(directory.clone(), hub, metrics, peers.as_ref().map(|_| events.clone()));
-    let account = peers.as_ref().map(|peers| peers.account.clone());
-    let reviewer = Arc::new(kube::Reviewer::new(client.clone(), trusted_accounts, account));
-    let routes = internal::routes(signals.clone(), directory.clone(), reviewer, host);
+    let nodes = match &node_account {
+        Some(_) => Some(nodes(client.clone(), registry, changes.clone())?),
+        None => None,
+    };
+    let agents: Arc<dyn Agents> = match &nodes {
+        Some(nodes) => nodes.clone(),
+        None => Arc::new(NoAgents { since: Instant::now() }),
+    };
+    let hub = Arc::new(Hub::new(news, Box::new(kube::KubeRaise(client.clone())), agents));
+    let newcomers = peers.as_ref().map(|_| events.clone());
+    let applier = Applier::new(directory.clone(), hub, metrics, newcomers).with_nodes(nodes.clone());
+    let peer = peers.as_ref().map(|peers| peers.account.clone());
+    let accounts = kube::Accounts { listeners: trusted_accounts, peer, node: node_account };
+    let reviewer = Arc::new(kube::Reviewer::new(client.clone(), accounts));
+    let routes = internal::routes(signals.clone(), directory.clone(), reviewer, host, nodes);
     // All of them end with this set.
     let mut background = JoinSet::new();
     match peers {
@@ -197,6 +213,15 @@ pub async fn run_on<F: Fleet>(
     info!(%listen, %internal_listen, "gateway runs");
     server::run(public, Arc::new(Forwarder { directory, domain }), drain, shutdown).await;
     Ok(())
+}
+
+fn nodes(
+    client: ::kube::Client,
+    registry: &Registry,
+    changes: mpsc::Sender<Change>,
+) -> Result<Arc<Nodes>, prometheus::Error> {
+    let metrics = NodeMetrics::register(registry)?;
+    Ok(Arc::new(Nodes::new(Box::new(kube_nodes::KubeFacts(client)), metrics, changes)))
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {

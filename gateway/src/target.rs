@@ -30,7 +30,12 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use crate::{body::RequestBody, lane::Lane, server};
+use crate::{
+    body::RequestBody,
+    lane::Lane,
+    leash::{Leash, Leashes},
+    server,
+};
 
 /// How long a connection stays idle before it is closed, unless the function says how long it keeps
 /// one. Node's HTTP server closes after 5 s, which is the shortest of the common ones; closing first
@@ -52,12 +57,20 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// Where an instance listens, with its idle connections.
 #[derive(Debug, Default)]
 pub struct Target {
-    address: Mutex<Option<SocketAddr>>,
+    place: Mutex<Place>,
     protocol: OnceLock<Protocol>,
     idle: Mutex<Vec<Idle>>,
     shared: Mutex<Option<http2::SendRequest<RequestBody>>>,
     /// Milliseconds for which a connection stays idle, and one; zero before the function has said.
     idle_for: AtomicU32,
+}
+
+/// Where an instance listens, as far as that is known.
+#[derive(Debug, Default)]
+struct Place {
+    address: Option<SocketAddr>,
+    /// While the address is only an agent's word: what was opened there.
+    early: Option<Leashes>,
 }
 
 #[derive(Debug)]
@@ -130,10 +143,11 @@ impl Sender {
         }
     }
 
-    /// Ends when an answer that changes the protocol has handed its connection over.
-    pub async fn hand_over(self) {
-        if let Self::Http1(lane) = self {
-            lane.until_ended().await;
+    /// Ends when an answer that changes the protocol has handed its connection over. Its leash, if it is on one.
+    pub async fn hand_over(self) -> Option<Arc<Leash>> {
+        match self {
+            Self::Http1(lane) => lane.until_ended().await,
+            Self::Http2(_) => None,
         }
     }
 
@@ -164,6 +178,9 @@ pub enum ConnectError {
     /// It refused, or the network did.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// It turned out to be elsewhere meanwhile.
+    #[error("the instance is elsewhere")]
+    Moved,
     /// It did not answer.
     #[error("no connection within {} ms", CONNECT_TIMEOUT.as_millis())]
     Timeout,
@@ -176,12 +193,34 @@ impl Target {
     /// Says where it listens. Whether it was elsewhere before: a pod whose sandbox is made anew moves,
     /// and its old address may be another's by now.
     pub fn set_address(&self, address: SocketAddr) -> bool {
-        let before = self.address.lock().replace(address);
-        let moved = before.is_some_and(|before| before != address);
+        self.put(Place { address: Some(address), early: None })
+    }
+
+    /// Says where it listens by an agent's word, which counts as long as there is no other. Whether it was
+    /// elsewhere before.
+    pub fn set_early_address(&self, address: SocketAddr) -> bool {
+        let is_news = {
+            let place = self.place.lock();
+            place.address.is_none() || place.early.is_some() && place.address != Some(address)
+        };
+        is_news && self.put(Place { address: Some(address), early: Some(Leashes::default()) })
+    }
+
+    /// What was opened by an agent's word is cut off if that was wrong: it may be another pod that answers there.
+    fn put(&self, place: Place) -> bool {
+        let address = place.address;
+        let before = std::mem::replace(&mut *self.place.lock(), place);
+        let moved = before.address.is_some() && before.address != address;
         if moved {
             self.clear();
+            before.early.iter().for_each(Leashes::cut);
         }
         moved
+    }
+
+    /// Whether its address is only an agent's word.
+    pub fn is_early(&self) -> bool {
+        self.place.lock().early.is_some()
     }
 
     /// Says what it speaks; it never changes.
@@ -196,7 +235,7 @@ impl Target {
 
     /// Where it listens, if that is known.
     pub fn address(&self) -> Option<SocketAddr> {
-        *self.address.lock()
+        self.place.lock().address
     }
 
     /// A connection: one that is there, else a new one.
@@ -217,6 +256,10 @@ impl Target {
             timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(|_| ConnectError::Timeout)??;
         stream.set_nodelay(true)?;
         let sender = timeout(CONNECT_TIMEOUT, self.open(stream)).await.map_err(|_| ConnectError::Timeout)??;
+        // What is on no leash was opened when the address was known, or is wrong.
+        if self.address() != Some(address) {
+            return Err(ConnectError::Moved);
+        }
         Ok(Connection { sender, reused: false })
     }
 
@@ -236,18 +279,29 @@ impl Target {
 
     /// Keeps the connection that proved that the instance answers, for the first request.
     pub async fn adopt(&self, stream: TcpStream) {
+        let address = stream.peer_addr().ok();
+        if self.address() != address {
+            return;
+        }
         if let Ok(Ok(Sender::Http1(mut lane))) = timeout(CONNECT_TIMEOUT, self.open(stream)).await
             && lane.is_free()
         {
             self.put_idle(lane, false);
         }
+        if self.address() != address {
+            self.clear();
+        }
     }
 
-    async fn open(&self, stream: TcpStream) -> Result<Sender, hyper::Error> {
+    async fn open(&self, stream: TcpStream) -> Result<Sender, ConnectError> {
+        let leash = match &mut self.place.lock().early {
+            Some(leashes) => Some(leashes.add(&stream)?),
+            None => None,
+        };
         match self.protocol() {
-            Protocol::Http1 => Ok(Sender::Http1(Box::new(Lane::open(stream).await?))),
+            Protocol::Http1 => Ok(Sender::Http1(Box::new(Lane::open(stream, leash).await?))),
             Protocol::H2c => {
-                let sender = open_http2(stream).await?;
+                let sender = open_http2(stream, leash).await?;
                 *self.shared.lock() = Some(sender.clone());
                 Ok(Sender::Http2(sender))
             }
@@ -304,7 +358,10 @@ impl Target {
     }
 }
 
-async fn open_http2(stream: TcpStream) -> Result<http2::SendRequest<RequestBody>, hyper::Error> {
+async fn open_http2(
+    stream: TcpStream,
+    leash: Option<Arc<Leash>>,
+) -> Result<http2::SendRequest<RequestBody>, hyper::Error> {
     let builder = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
@@ -315,6 +372,7 @@ async fn open_http2(stream: TcpStream) -> Result<http2::SendRequest<RequestBody>
     // Ends when the connection does, or when its last sender is dropped.
     tokio::spawn(async move {
         let _ = connection.await;
+        drop(leash);
     });
     Ok(sender)
 }

@@ -44,8 +44,11 @@ impl Wish {
         let instance = hyper::upgrade::on(response);
         tokio::spawn(async move {
             let both = async {
-                let instance = async { tokio::join!(instance, sender.hand_over()).0 };
-                let (caller, instance) = tokio::try_join!(self.caller, instance)?;
+                let instance = async {
+                    let (instance, leash) = tokio::join!(instance, sender.hand_over());
+                    instance.map(|instance| (instance, leash))
+                };
+                let (caller, (instance, _leash)) = tokio::try_join!(self.caller, instance)?;
                 record.sent = copy(caller, instance).await.unwrap_or_default();
                 Ok::<_, hyper::Error>(())
             };

@@ -19,6 +19,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- if include "lambent.namespaced" . }}Role{{ else }}ClusterRole{{ end }}
 {{- end }}
 
+{{/* Where the node agents are. */}}
+{{- define "lambent.nodeNamespace" -}}
+{{ .Values.node.namespace | default (printf "%s-node" .Release.Namespace) }}
+{{- end }}
+
 {{/* A Deployment. Takes root, role, settings, grace, env and ports. */}}
 {{- define "lambent.deployment" -}}
 {{- $root := .root -}}

@@ -23,6 +23,7 @@ pub async fn run(args: GatewayArgs) -> anyhow::Result<()> {
             account,
             token: args.token_file,
         }),
+        node_account: args.node_account,
         drain: Drain { delay: args.drain_delay_seconds, grace: args.drain_seconds },
     };
     let fleet = KubeFleet::new(client.clone(), common.namespace);

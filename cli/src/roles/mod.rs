@@ -4,6 +4,7 @@ pub mod autoscaler;
 pub mod controller;
 pub mod dev;
 pub mod gateway;
+pub mod node;
 
 use std::time::Duration;
 
@@ -17,7 +18,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{admin, args::CommonArgs};
+use crate::{
+    admin,
+    args::{CommonArgs, ProcessArgs},
+};
 
 /// An API server that has not sent anything for so long is taken for lost; watches send
 /// bookmarks every minute.
@@ -44,17 +48,38 @@ pub async fn start(role: &str, args: &CommonArgs) -> anyhow::Result<Runtime> {
 
 /// The same, with series that are registered already and with more on the admin port.
 pub async fn start_with(role: &str, args: &CommonArgs, registry: Registry, more: Router) -> anyhow::Result<Runtime> {
-    crate::logging::init(args.log_format, &args.log_level)?;
-    info!(role, version = env!("CARGO_PKG_VERSION"), "starting");
-    let (ready, is_ready) = watch::channel(false);
-    admin::serve(args.admin_address, registry.clone(), is_ready, more).await?;
+    let Process { registry, ready, shutdown } = start_process(role, &args.process, registry, more).await?;
     let mut config =
         kube::Config::infer().await.context("no way to the API server: neither in a cluster nor a kubeconfig")?;
     config.read_timeout = Some(SILENCE);
     let client = kube::Client::try_from(config).context("the API server's client")?;
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| role.to_owned());
     let started = jiff::Timestamp::now().as_microsecond();
-    Ok(Runtime { client, registry, ready, shutdown: until_signalled()?, identity: format!("{host}-{started:x}") })
+    Ok(Runtime { client, registry, ready, shutdown, identity: format!("{host}-{started:x}") })
+}
+
+/// What a role runs with that does not talk to the API server.
+pub struct Process {
+    /// Series to be shown on the admin port.
+    pub registry: Registry,
+    /// Whether `/readyz` says yes.
+    pub ready: watch::Sender<bool>,
+    /// Cancelled by SIGTERM or SIGINT.
+    pub shutdown: CancellationToken,
+}
+
+/// Starts what every process needs.
+pub async fn start_process(
+    role: &str,
+    args: &ProcessArgs,
+    registry: Registry,
+    more: Router,
+) -> anyhow::Result<Process> {
+    crate::logging::init(args.log_format, &args.log_level)?;
+    info!(role, version = env!("CARGO_PKG_VERSION"), "starting");
+    let (ready, is_ready) = watch::channel(false);
+    admin::serve(args.admin_address, registry.clone(), is_ready, more).await?;
+    Ok(Process { registry, ready, shutdown: until_signalled()? })
 }
 
 fn until_signalled() -> anyhow::Result<CancellationToken> {

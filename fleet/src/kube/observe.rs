@@ -21,7 +21,7 @@ use lambent_api::{
 };
 
 use super::pod::CONTAINER;
-use crate::{Instance, Phase};
+use crate::{Instance, Phase, Placed};
 
 /// Waiting for one of these is a failure; for anything else it's a start under way.
 const FAILURES: [&str; 8] = [
@@ -43,13 +43,15 @@ const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
 /// The instance that a Pod is; none if it isn't one of ours.
 pub fn instance(pod: &Pod) -> Option<Instance> {
     let labels = pod.metadata.labels.as_ref()?;
+    let address = address(pod);
     Some(Instance {
         id: InstanceRef { name: pod.metadata.name.clone()?, uid: pod.metadata.uid.clone()? },
         namespace: pod.metadata.namespace.clone()?,
         function: labels.get(LABEL_FUNCTION)?.clone(),
         revision: labels.get(LABEL_REVISION)?.clone(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-        address: address(pod),
+        placed: if address.is_none() { placed(pod) } else { None },
+        address,
         phase: phase(pod),
         restarts: container_status(pod).map_or(0, |c| u32::try_from(c.restart_count).unwrap_or(0)),
         created: pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
@@ -58,8 +60,20 @@ pub fn instance(pod: &Pod) -> Option<Instance> {
 
 fn address(pod: &Pod) -> Option<SocketAddr> {
     let ip: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    let port = container(pod)?.ports.as_ref()?.first()?.container_port;
-    Some(SocketAddr::new(ip, u16::try_from(port).ok()?))
+    Some(SocketAddr::new(ip, port(pod)?))
+}
+
+fn port(pod: &Pod) -> Option<u16> {
+    u16::try_from(container(pod)?.ports.as_ref()?.first()?.container_port).ok()
+}
+
+/// None for a Pod that has the address of its node, and for one whose author wants its probe to be
+/// waited for: its address would be of no use before the API tells it.
+fn placed(pod: &Pod) -> Option<Placed> {
+    let spec = pod.spec.as_ref()?;
+    let of_its_own = spec.host_network != Some(true) && container(pod)?.readiness_probe.is_none();
+    let node = spec.node_name.clone().filter(|_| of_its_own)?;
+    Some(Placed { node, port: port(pod)? })
 }
 
 fn phase(pod: &Pod) -> Phase {

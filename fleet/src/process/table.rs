@@ -66,6 +66,7 @@ impl Table {
             node: None,
             address: None,
             phase: Phase::Starting,
+            placed: None,
             restarts: 0,
             created: Timestamp::now(),
         };

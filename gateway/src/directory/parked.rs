@@ -53,41 +53,30 @@ struct Node {
 
 /// What is known of all nodes whose agents were ever heard of or waited for.
 #[derive(Debug, Default)]
-pub(super) struct Nodes {
-    /// Whether there are agents at all.
-    expected: bool,
-    by_name: HashMap<String, Node>,
-}
+pub(super) struct ByNode(HashMap<String, Node>);
 
-impl Nodes {
+impl ByNode {
     fn node(&mut self, name: &str) -> &mut Node {
         let new = || Node { frozen: HashSet::new(), synced: CancellationToken::new(), since: Instant::now() };
-        self.by_name.entry(name.to_owned()).or_insert_with(new)
+        self.0.entry(name.to_owned()).or_insert_with(new)
     }
 
     fn is_frozen(&self, node: &str, uid: &str) -> bool {
-        self.by_name.get(node).is_some_and(|node| node.frozen.contains(uid))
+        self.0.get(node).is_some_and(|node| node.frozen.contains(uid))
     }
 }
 
 impl Applier {
-    /// There are agents that freeze instances.
-    #[must_use]
-    pub fn expecting_agents(mut self) -> Self {
-        self.nodes.expected = true;
-        self
-    }
-
     pub(super) fn agent(&mut self, node: &str, news: AgentNews) {
         let now = Instant::now();
         match news {
-            AgentNews::Linked => self.nodes.node(node).frozen.clear(),
+            AgentNews::Linked => self.frozen.node(node).frozen.clear(),
             AgentNews::Parked(uid) => {
-                self.nodes.node(node).frozen.insert(uid.clone());
+                self.frozen.node(node).frozen.insert(uid.clone());
                 self.to_pool(node, &uid, |pool| pool.parked(&uid, now));
             }
             AgentNews::Running(uid) => {
-                self.nodes.node(node).frozen.remove(&uid);
+                self.frozen.node(node).frozen.remove(&uid);
                 self.to_pool(node, &uid, |pool| {
                     pool.running(&uid, now);
                     Orders::new()
@@ -102,7 +91,7 @@ impl Applier {
             }
             AgentNews::Synced => self.agent_synced(node, now),
             AgentNews::Lost => {
-                let node = self.nodes.node(node);
+                let node = self.frozen.node(node);
                 node.frozen.clear();
                 (node.synced, node.since) = (CancellationToken::new(), now);
             }
@@ -123,7 +112,7 @@ impl Applier {
     fn agent_synced(&mut self, node: &str, now: Instant) {
         let there = self.instances.values().filter(|k| k.instance.node.as_deref() == Some(node));
         let functions: HashSet<FunctionKey> = there.map(|known| known.instance.function_key()).collect();
-        let state = self.nodes.node(node);
+        let state = self.frozen.node(node);
         for key in functions {
             if let Some(function) = self.directory.any(&key.namespace, &key.name) {
                 function.change(|pool| pool.agent_synced(node, |uid| state.frozen.contains(uid), now));
@@ -137,7 +126,7 @@ impl Applier {
     /// on first: a frozen process does not hear of its end.
     pub(super) fn mind_frozen(&self, function: &Arc<Function>, known: &Known) {
         let instance = &known.instance;
-        let Some(node) = instance.node.as_deref().filter(|node| self.nodes.is_frozen(node, &instance.id.uid)) else {
+        let Some(node) = instance.node.as_deref().filter(|node| self.frozen.is_frozen(node, &instance.id.uid)) else {
             return;
         };
         let orders = if instance.phase == Phase::Stopping {
@@ -152,10 +141,10 @@ impl Applier {
     /// gateway has seen before it ran.
     pub(super) fn word_of_agent(&mut self, function: &Function, uid: &str) -> Option<Word> {
         let known = self.instances.get(uid)?;
-        if !self.nodes.expected || known.seen_starting || function.settings().parked == 0 {
+        if self.nodes.is_none() || known.seen_starting || function.settings().parked == 0 {
             return None;
         }
-        let node = self.nodes.node(known.instance.node.as_deref()?);
+        let node = self.frozen.node(known.instance.node.as_deref()?);
         Some(Word { synced: node.synced.clone(), until: node.since + SPEAKS_WITHIN })
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,18 +13,13 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::Empty;
-use hyper::{client::conn::http1, upgrade::Upgraded};
-use hyper_util::rt::TokioIo;
 use lambent_api::FunctionKey;
+use lambent_wire::connect::{self, ConnectError};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::{
-    net::TcpStream,
     sync::{mpsc, oneshot},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tracing::{debug, info};
 
@@ -37,8 +32,6 @@ use super::{
 };
 use crate::{function::Turned, refusal::Refusal};
 
-/// Connecting and being let in.
-const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// Between two tries.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
@@ -46,33 +39,20 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// between them and the time to connect, a few seconds.
 const TRIES: u32 = 3;
 
-/// Why another gateway can't be reached.
+/// Why another gateway can't be reached, or is not any more.
 #[derive(Debug, Error)]
 pub enum LinkError {
-    /// The token's file.
-    #[error("the token's file: {0}")]
-    Token(std::io::Error),
-    /// No connection.
-    #[error("connecting: {0}")]
-    Connect(std::io::Error),
-    /// It broke off.
+    /// There was no connection.
     #[error(transparent)]
-    Http(#[from] hyper::Error),
-    /// It does not let us in.
-    #[error("it answered {0}")]
-    Status(StatusCode),
-    /// Not in time.
-    #[error("no answer within {} s", CONNECT_WITHIN.as_secs())]
-    Timeout,
+    Connect(#[from] ConnectError),
     /// The connection was there and has ended.
     #[error(transparent)]
     Session(#[from] SessionError),
 }
 
 impl LinkError {
-    /// Nothing listens there: the process has ended, and its connections with it.
     fn is_nobody_there(&self) -> bool {
-        matches!(self, Self::Connect(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+        matches!(self, Self::Connect(error) if error.is_nobody_there())
     }
 }
 
@@ -238,7 +218,7 @@ async fn talk(
     events: &mpsc::UnboundedSender<Event>,
     connected: &mut bool,
 ) -> Result<(), LinkError> {
-    let stream = timeout(CONNECT_WITHIN, connect(address, &me.token)).await.map_err(|_| LinkError::Timeout)??;
+    let stream = connect::upgrade(address, &me.token, "/internal/v1/peer", PROTOCOL).await?;
     *connected = true;
     let (to, mut outgoing) = mpsc::unbounded_channel();
     let _ = to.send(Message::Hello { name: me.name.to_string(), boot: me.boot });
@@ -249,26 +229,5 @@ async fn talk(
             let _ = events.send(Event::Said { peer: link.name.clone(), message });
         }
     };
-    Ok(session::run(TokioIo::new(stream), &mut outgoing, take).await?)
-}
-
-async fn connect(address: SocketAddr, token: &Path) -> Result<Upgraded, LinkError> {
-    // Read anew each time: the kubelet replaces it.
-    let token = tokio::fs::read_to_string(token).await.map_err(LinkError::Token)?;
-    let stream = TcpStream::connect(address).await.map_err(LinkError::Connect)?;
-    stream.set_nodelay(true).map_err(LinkError::Connect)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection.with_upgrades());
-    let request = Request::post("/internal/v1/peer")
-        .header(header::HOST, address.to_string())
-        .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
-        .header(header::CONNECTION, "upgrade")
-        .header(header::UPGRADE, PROTOCOL)
-        .body(Empty::<Bytes>::new());
-    let request = request.map_err(|error| LinkError::Token(std::io::Error::other(error)))?;
-    let response = sender.send_request(request).await?;
-    match response.status() {
-        StatusCode::SWITCHING_PROTOCOLS => Ok(hyper::upgrade::on(response).await?),
-        status => Err(LinkError::Status(status)),
-    }
+    Ok(session::run(stream, &mut outgoing, take).await?)
 }

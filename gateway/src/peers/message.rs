@@ -71,6 +71,9 @@ pub struct Granted {
     pub uid: String,
     pub revision: String,
     pub address: SocketAddr,
+    /// The address is only an agent's word.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub early: bool,
     #[serde(default)]
     pub protocol: Protocol,
     pub seen: f64,
@@ -91,6 +94,7 @@ impl Granted {
             uid: grant.instance.uid.clone(),
             revision: grant.revision.to_string(),
             address: grant.target.address()?,
+            early: grant.target.is_early(),
             protocol: grant.target.protocol(),
             seen: age(grant.started.seen),
             addressed: grant.started.addressed.map(age),

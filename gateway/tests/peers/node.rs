@@ -83,7 +83,7 @@ impl Node {
         let signals = Signals::new(directory.clone());
         let lent = Arc::new(Lent::default());
         let host = Host::new(directory.clone(), lent.clone(), events.clone());
-        let routes = internal::routes(signals.clone(), directory.clone(), Arc::new(Nobody), Some(host));
+        let routes = internal::routes(signals.clone(), directory.clone(), Arc::new(Nobody), Some(host), None);
         let boot = u64::try_from(Timestamp::now().as_microsecond()).unwrap();
         let me = Introduction { name: name.clone(), boot, token };
         let coordinator = Coordinator::new(me, directory.clone(), lent, events.clone(), CancellationToken::new());
@@ -257,6 +257,7 @@ impl World {
             node: None,
             address: Some(address),
             phase: Phase::Running,
+            placed: None,
             restarts: 0,
             created: Timestamp::now(),
         };

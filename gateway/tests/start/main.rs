@@ -34,6 +34,7 @@ async fn a_gateway_that_is_ready_knows_every_function() {
         domain: None,
         trusted_accounts: Vec::new(),
         peers: None,
+        node_account: None,
         drain: Drain { delay: Duration::ZERO, grace: Duration::ZERO },
     };
     let (fleet, registry) = (MemoryFleet::new(|_| SocketAddr::from(([127, 0, 0, 1], 9))), prometheus::Registry::new());

@@ -156,6 +156,7 @@ impl Gateway {
             node: None,
             address: Some(address),
             phase: Phase::Running,
+            placed: None,
             restarts: 0,
             created: Timestamp::now(),
         };

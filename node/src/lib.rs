@@ -1,0 +1,103 @@
+//! The node agent: says the address of a pod of its node as soon as its sandbox has one, which the API server
+//! learns up to a second later. It has no rights in the cluster; the gateways tell it what to look for.
+//!
+//! ```text
+//! gateway --where--> link -> board -> watch --ListPodSandbox--> container runtime
+//!         <---at---- link <- board <- watch <------------------
+//! gateways: DNS -> one link for each
+//! ```
+#![warn(missing_docs)]
+
+pub mod board;
+pub mod cri;
+pub mod gateways;
+pub mod link;
+pub mod metrics;
+pub mod watch;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use prometheus::Registry;
+use thiserror::Error;
+use tokio::{sync::watch as flag, task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    cri::{Runtime, RuntimeError},
+    link::Links,
+    metrics::Metrics,
+    watch::Awaited,
+};
+
+/// Between two tries to find the container runtime.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How an agent runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the container runtime may be; the first that answers is used.
+    pub runtime_endpoints: Vec<String>,
+    /// The gateways' internal ports, as `host:port` with a host behind which there may be several addresses.
+    pub gateways: String,
+    /// A file with the token to show to them.
+    pub token: PathBuf,
+}
+
+/// Why an agent could not run.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// An endpoint that can't be one.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// Two series of one name.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Runs until `shutdown`. `ready` is true from the moment that the container runtime has answered.
+///
+/// # Errors
+/// If an endpoint can't be one.
+pub async fn run(
+    config: Config,
+    registry: &Registry,
+    ready: flag::Sender<bool>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let Config { runtime_endpoints, gateways, token } = config;
+    let metrics = Metrics::register(registry)?;
+    let runtimes: Vec<_> = runtime_endpoints.iter().map(|endpoint| Runtime::new(endpoint)).collect::<Result<_, _>>()?;
+    let runtime = tokio::select! {
+        runtime = first_that_answers(&runtime_endpoints, runtimes) => runtime,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    ready.send_replace(true);
+    let awaited = Arc::new(Awaited::default());
+    // All of them end with this set.
+    let mut background = JoinSet::new();
+    background.spawn(watch::run(awaited.clone(), runtime, metrics.clone()));
+    background.spawn(gateways::run(gateways, Links::new(awaited, metrics, token)));
+    shutdown.cancelled().await;
+    ready.send_replace(false);
+    Ok(())
+}
+
+async fn first_that_answers(endpoints: &[String], runtimes: Vec<Runtime>) -> Runtime {
+    let mut complained = false;
+    loop {
+        for (endpoint, runtime) in endpoints.iter().zip(&runtimes) {
+            match runtime.version().await {
+                Ok(version) => {
+                    let (name, version) = (version.runtime_name, version.runtime_version);
+                    info!(endpoint, name, version, "the container runtime answers");
+                    return runtime.clone();
+                }
+                Err(error) if !complained => warn!(endpoint, %error, "no container runtime there so far"),
+                Err(error) => debug!(endpoint, %error, "no container runtime there so far"),
+            }
+        }
+        complained = true;
+        sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,51 @@
+//! What the agent counts.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+
+/// From a pod that is there already to one whose sandbox takes long.
+const SECONDS: [f64; 10] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 5.0, 60.0];
+
+/// All series of the agent.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Questions to the container runtime.
+    pub polls: IntCounter,
+    /// Those that it did not answer.
+    pub errors: IntCounter,
+    /// Connections to gateways.
+    pub links: IntGauge,
+    told: IntCounter,
+    seconds: Histogram,
+}
+
+impl Metrics {
+    /// Registers all series.
+    ///
+    /// # Errors
+    /// If one of that name is there already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let seconds =
+            HistogramOpts::new("lambent_node_address_seconds", "From being asked for an address to telling it");
+        let metrics = Self {
+            polls: IntCounter::new("lambent_node_polls_total", "Looks at the container runtime")?,
+            errors: IntCounter::new("lambent_node_runtime_errors_total", "Looks that the container runtime failed")?,
+            links: IntGauge::new("lambent_node_links", "Connections to gateways")?,
+            told: IntCounter::new("lambent_node_addresses_told_total", "Addresses told to gateways")?,
+            seconds: Histogram::with_opts(seconds.buckets(SECONDS.to_vec()))?,
+        };
+        registry.register(Box::new(metrics.polls.clone()))?;
+        registry.register(Box::new(metrics.errors.clone()))?;
+        registry.register(Box::new(metrics.links.clone()))?;
+        registry.register(Box::new(metrics.told.clone()))?;
+        registry.register(Box::new(metrics.seconds.clone()))?;
+        Ok(metrics)
+    }
+
+    /// A gateway was told an address that it has waited for.
+    pub fn told(&self, waited: Duration) {
+        self.told.inc();
+        self.seconds.observe(waited.as_secs_f64());
+    }
+}
