@@ -27,7 +27,7 @@ const SPEAKS_WITHIN: Duration = Duration::from_secs(3);
 /// What the agent of a node says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AgentNews {
-    /// It has connected: what is frozen follows, up to `Synced`.
+    /// The only one has connected: what is frozen follows, up to `Synced`.
     Linked,
     /// An instance is frozen.
     Parked(String),
@@ -37,7 +37,7 @@ pub enum AgentNews {
     CannotPark(String, String),
     /// All that is frozen was said.
     Synced,
-    /// Its connection is lost.
+    /// No agent of the node is connected any more.
     Lost,
 }
 

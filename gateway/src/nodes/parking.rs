@@ -1,5 +1,5 @@
-//! Which agents freeze and thaw: of each node the one that has connected last, since it has said what is
-//! frozen there.
+//! Which agents freeze and thaw: those of a node that have said what is frozen there. In an update two may
+//! be connected for a moment, and both are told.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -26,13 +26,22 @@ const NEWS: usize = 1024;
 pub(super) struct Speakers {
     /// Since when agents can have come.
     since: Instant,
-    by_node: Mutex<HashMap<Arc<str>, Speaker>>,
+    by_node: Mutex<HashMap<Arc<str>, Node>>,
+}
+
+/// The agents of one node.
+#[derive(Debug)]
+struct Node {
+    speakers: Vec<Speaker>,
+    /// Since when there has been none.
+    away_since: Instant,
 }
 
 #[derive(Debug)]
-enum Speaker {
-    Here { session: u64, to: UnboundedSender<ToNode>, synced: bool },
-    Away(Instant),
+struct Speaker {
+    session: u64,
+    to: UnboundedSender<ToNode>,
+    synced: bool,
 }
 
 impl Default for Speakers {
@@ -42,43 +51,43 @@ impl Default for Speakers {
 }
 
 impl Speakers {
-    fn join(&self, node: &Arc<str>, session: u64, to: UnboundedSender<ToNode>) {
-        self.by_node.lock().insert(node.clone(), Speaker::Here { session, to, synced: false });
+    /// Whether it is the only one of its node.
+    fn join(&self, node: &Arc<str>, session: u64, to: UnboundedSender<ToNode>) -> bool {
+        let mut by_node = self.by_node.lock();
+        let new = || Node { speakers: Vec::new(), away_since: self.since };
+        let node = by_node.entry(node.clone()).or_insert_with(new);
+        node.speakers.push(Speaker { session, to, synced: false });
+        node.speakers.len() == 1
     }
 
-    /// Whether a session is the last one of its node; one that has been replaced has no say.
-    fn is_of(&self, node: &str, session: u64) -> bool {
-        matches!(self.by_node.lock().get(node), Some(Speaker::Here { session: last, .. }) if *last == session)
-    }
-
-    fn synced(&self, node: &str, of: u64) {
-        if let Some(Speaker::Here { session, synced, .. }) = self.by_node.lock().get_mut(node) {
-            *synced |= *session == of;
-        }
+    fn synced(&self, node: &str, session: u64) {
+        let mut by_node = self.by_node.lock();
+        let speakers = by_node.get_mut(node).into_iter().flat_map(|node| &mut node.speakers);
+        speakers.filter(|speaker| speaker.session == session).for_each(|speaker| speaker.synced = true);
     }
 
     /// Whether the node has nobody to speak to now.
-    fn leave(&self, node: &Arc<str>, session: u64) -> bool {
-        let last = self.is_of(node, session);
-        if last {
-            self.by_node.lock().insert(node.clone(), Speaker::Away(Instant::now()));
-        }
-        last
+    fn leave(&self, node: &str, session: u64) -> bool {
+        let mut by_node = self.by_node.lock();
+        let Some(node) = by_node.get_mut(node) else { return true };
+        node.speakers.retain(|speaker| speaker.session != session);
+        node.away_since = Instant::now();
+        node.speakers.is_empty()
     }
 
     fn of(&self, node: &str) -> Agent {
         match self.by_node.lock().get(node) {
-            Some(Speaker::Here { synced: true, .. }) => Agent::Linked,
-            Some(Speaker::Away(since)) => Agent::Away(*since),
-            // It says what is frozen in this very moment.
-            Some(Speaker::Here { synced: false, .. }) => Agent::Away(Instant::now()),
+            Some(node) if node.speakers.iter().any(|speaker| speaker.synced) => Agent::Linked,
+            Some(node) => Agent::Away(node.away_since),
             None => Agent::Away(self.since),
         }
     }
 
     fn tell(&self, node: &str, order: &Order) {
-        if let Some(Speaker::Here { to, .. }) = self.by_node.lock().get(node) {
-            let _ = to.send(match order {
+        let by_node = self.by_node.lock();
+        let speakers = by_node.get(node).into_iter().flat_map(|node| &node.speakers);
+        for speaker in speakers.filter(|speaker| speaker.synced) {
+            let _ = speaker.to.send(match order {
                 Order::Park(instance) => ToNode::Park { uid: instance.uid.clone() },
                 Order::Thaw(instance) => ToNode::Thaw { uid: instance.uid.clone() },
             });
@@ -110,7 +119,7 @@ pub(super) struct Ear {
 impl Ear {
     /// A connection has been made.
     pub(super) fn open(nodes: &Nodes, node: &Arc<str>, session: u64, says: UnboundedSender<ToNode>) -> Self {
-        nodes.speakers.join(node, session, says);
+        let first = nodes.speakers.join(node, session, says);
         let (to, mut news) = mpsc::channel(NEWS);
         let (changes, of) = (nodes.changes.clone(), node.clone());
         let passing = tokio::spawn(async move {
@@ -122,15 +131,14 @@ impl Ear {
         });
         let passing = Some(AbortOnDropHandle::new(passing));
         let ear = Self { node: node.clone(), session, to, overrun: CancellationToken::new(), passing };
-        ear.pass_on(AgentNews::Linked);
+        if first {
+            ear.pass_on(AgentNews::Linked);
+        }
         ear
     }
 
     /// The agent says something.
     pub(super) fn hear(&self, nodes: &Nodes, message: FromNode) {
-        if !nodes.speakers.is_of(&self.node, self.session) {
-            return;
-        }
         let news = match message {
             FromNode::Parked { uid } => AgentNews::Parked(uid),
             FromNode::Running { uid } => AgentNews::Running(uid),
@@ -177,24 +185,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_agent_counts_once_it_has_said_all_and_the_last_one_is_asked() {
+    async fn an_agent_is_told_once_it_has_said_all_that_is_frozen() {
         let speakers = Speakers::default();
         let node: Arc<str> = "a".into();
-        assert_eq!(speakers.of("a"), Agent::Away(speakers.since));
         let (first, mut to_first) = mpsc::unbounded_channel();
-        speakers.join(&node, 1, first);
-        assert!(matches!(speakers.of("a"), Agent::Away(_)));
+        let (second, mut to_second) = mpsc::unbounded_channel();
+        assert_eq!(speakers.of("a"), Agent::Away(speakers.since));
+        assert!(speakers.join(&node, 1, first));
+        assert_eq!(speakers.of("a"), Agent::Away(speakers.since));
         speakers.synced("a", 1);
         assert_eq!(speakers.of("a"), Agent::Linked);
-        let (second, mut to_second) = mpsc::unbounded_channel();
-        speakers.join(&node, 2, second);
-        speakers.synced("a", 1);
-        assert!(matches!(speakers.of("a"), Agent::Away(_)), "another one speaks now");
-        speakers.synced("a", 2);
+        assert!(!speakers.join(&node, 2, second));
         speakers.tell("a", &park());
-        assert!(to_first.try_recv().is_err());
-        assert_eq!(to_second.try_recv(), Ok(ToNode::Park { uid: "u-1".into() }));
+        assert_eq!(to_first.try_recv(), Ok(ToNode::Park { uid: "u-1".into() }));
+        assert!(to_second.try_recv().is_err());
         assert!(!speakers.leave(&node, 1));
+        assert!(matches!(speakers.of("a"), Agent::Away(_)), "the other one has not said all");
+        speakers.synced("a", 2);
         assert_eq!(speakers.of("a"), Agent::Linked);
         assert!(speakers.leave(&node, 2));
         assert_eq!(speakers.of("a"), Agent::Away(Instant::now()));

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
-use lambent_tests::{Context, Deployed};
+use lambent_tests::{Context, Deployed, await_condition};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -22,6 +22,7 @@ use crate::{
 const RAW: &str = "raw pod";
 const SERVICE: &str = "pod and Service";
 const OURS: &str = "Lambent";
+const PARKED: &str = "parked";
 /// After a cold start the kubelet is still busy with what was cleaned up.
 const CALM: Duration = Duration::from_secs(1);
 
@@ -34,10 +35,17 @@ enum Way {
     Service,
     /// A Function at zero.
     Function(&'static str, Box<Deployed>),
+    /// A Function whose one instance is parked.
+    Parked(Box<Deployed>),
 }
 
 async fn ways(cx: &Context) -> Vec<Way> {
-    vec![Way::Raw, Way::Service, Way::Function(OURS, Box::new(cx.deploy("cold", asleep(cx, "hello")).await))]
+    let mut ways = vec![Way::Raw, Way::Service];
+    ways.push(Way::Function(OURS, Box::new(cx.deploy("cold", asleep(cx, "hello")).await)));
+    let mut parked = asleep(cx, "hello");
+    parked["scale"]["parked"] = json!(1);
+    ways.push(Way::Parked(Box::new(cx.deploy(raw::STAYS, parked).await)));
+    ways
 }
 
 /// A Function that goes to zero as soon as it may, and whose pods go quickly.
@@ -51,6 +59,7 @@ impl Way {
             Self::Raw => RAW,
             Self::Service => SERVICE,
             Self::Function(name, _) => name,
+            Self::Parked(_) => PARKED,
         }
     }
 
@@ -59,6 +68,7 @@ impl Way {
             Self::Raw => raw::pod(cx, &format!("raw-{round}"), &cx.image("hello"), "/").await,
             Self::Service => raw::through_service(cx, &format!("service-{round}"), &cx.image("hello")).await,
             Self::Function(_, function) => call(cx, function).await,
+            Self::Parked(function) => thaw(function).await,
         }
     }
 }
@@ -71,6 +81,21 @@ async fn call(cx: &Context, function: &Deployed) -> anyhow::Result<Stages> {
     let pod = function.instances().await?.pop().and_then(|pod| pod.metadata.name).context("no instance")?;
     let process = raw::process_start(cx, &pod, clock).await?;
     Ok(Stages { process, address: f64::NAN, answered: millis(answer.took) })
+}
+
+/// A call of an instance that is frozen.
+async fn thaw(function: &Deployed) -> anyhow::Result<Stages> {
+    await_condition("a parked instance", async || {
+        let status = function.status().await?;
+        ensure!((status.parked, status.ready) == (1, 0), "{} parked, {} ready", status.parked, status.ready);
+        Ok(())
+    })
+    .await;
+    random_pause().await;
+    let answer = function.call("/").await;
+    ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
+    ensure!(!answer.was_cold() && answer.timing("thaw").is_some(), "it was not thawed: {:?}", answer.headers);
+    Ok(Stages { process: f64::NAN, address: f64::NAN, answered: millis(answer.took) })
 }
 
 /// Measures.
@@ -115,6 +140,12 @@ fn rows(columns: &Columns) -> Rows {
         row("of it after the process runs, p50", "after", 0.5)?,
         Row::new("cold start after a raw pod's process start, p50", "ms", beyond(&ours, &of("process", RAW))?)
             .wanted(Wanted::AtMost(30.0)),
+        Row::new("call of a parked instance, p50", "ms", Estimate::median(&of("answered", PARKED))?)
+            .floor(RAW, Estimate::median(&raw)?)
+            .wanted(Wanted::AtMost(10.0)),
+        Row::new("call of a parked instance, p95", "ms", Estimate::quantile(&of("answered", PARKED), 0.95)?)
+            .floor(RAW, Estimate::quantile(&raw, 0.95)?)
+            .wanted(Wanted::AtMost(25.0)),
         Row::new("API shows a raw pod's address, p50", "ms", columns.median("address")?),
     ])
 }

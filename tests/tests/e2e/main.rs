@@ -17,6 +17,7 @@ mod lifecycle;
 mod metrics_and_logs;
 mod network_policies;
 mod overload;
+mod parked;
 mod part_failures;
 mod part_restarts;
 mod queueing;
