@@ -101,3 +101,6 @@ impl Outage {
         }
     }
 }
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@
 // A test that can't go on panics with what it was doing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod agents;
 pub mod cluster;
 pub mod command;
 pub mod context;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod early;
 mod http2;
 mod leaving;
 #[allow(unreachable_pub)]

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -22,7 +22,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::Timestamp;
 use lambent_api::{FunctionKey, FunctionSpec, InstanceRef, Protocol, Reason, RevisionKey, Settings};
-use lambent_fleet::{Event, Instance, Phase};
+use lambent_fleet::{Event, Instance, Phase, Placed};
 use lambent_gateway::{
     directory::{Applier, Change, Directory, FunctionView, RevisionView},
     forward::Forwarder,
@@ -146,22 +146,45 @@ impl Gateway {
     }
 
     pub fn add_at(&mut self, address: SocketAddr) -> Instance {
+        let instance = self.instance(Some(address), Phase::Running);
+        self.change(&instance, Phase::Running);
+        instance
+    }
+
+    /// One that starts on a node, and will listen at this port of an address that the API does not show yet.
+    pub fn add_placed(&mut self, port: u16) -> Instance {
+        let placed = Some(Placed { node: "a".into(), port });
+        let instance = Instance { placed, ..self.instance(None, Phase::Starting) };
+        self.change(&instance, Phase::Starting);
+        instance
+    }
+
+    /// What an agent tells of it, and what was not found to be wrong.
+    pub fn tell(&mut self, instance: &Instance, ip: IpAddr) {
+        self.applier.apply(Change::Early { uid: instance.id.uid.clone(), ip });
+    }
+
+    /// What the API shows of it at last.
+    pub fn show_at(&mut self, instance: &Instance, address: SocketAddr) {
+        let shown = Instance { address: Some(address), placed: None, ..instance.clone() };
+        self.change(&shown, Phase::Running);
+    }
+
+    fn instance(&mut self, address: Option<SocketAddr>, phase: Phase) -> Instance {
         let n = self.instances;
         self.instances += 1;
-        let instance = Instance {
+        Instance {
             id: InstanceRef { name: format!("hello-1-{n}"), uid: format!("uid-{n}") },
             namespace: "shop".into(),
             function: "hello".into(),
             revision: "hello-1".into(),
             node: None,
-            address: Some(address),
-            phase: Phase::Running,
+            address,
+            phase,
             placed: None,
             restarts: 0,
             created: Timestamp::now(),
-        };
-        self.change(&instance, Phase::Running);
-        instance
+        }
     }
 
     pub fn change(&mut self, instance: &Instance, phase: Phase) {

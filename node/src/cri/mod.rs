@@ -131,3 +131,8 @@ fn latest(sandboxes: Vec<PodSandbox>) -> HashMap<String, String> {
     }
     latest.into_iter().map(|(uid, (_, id))| (uid, id)).collect()
 }
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ mod kubectl;
 mod lifecycle;
 mod metrics_and_logs;
 mod network_policies;
+mod node_agent;
 mod overload;
 mod parked;
 mod part_failures;

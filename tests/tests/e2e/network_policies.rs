@@ -12,6 +12,7 @@ use k8s_openapi::{
 };
 use lambent_tests::{
     Cluster,
+    agents::AGENTS,
     command::{checkout, helm},
     system::NAMESPACE,
 };
@@ -43,7 +44,7 @@ impl Pod {
 async fn policies(cluster: &Cluster) -> Vec<NetworkPolicy> {
     let chart = checkout("charts/lambent").to_string_lossy().into_owned();
     let arguments = ["template", "lambent", &chart, "--namespace", NAMESPACE, "--set", "networkPolicy.enabled=true"];
-    let namespaces = ["--set", "networkPolicy.functionNamespaces={shop}"];
+    let namespaces = ["--set", "networkPolicy.functionNamespaces={shop}", "--set", "node.enabled=true"];
     let version = cluster.client.apiserver_version().await.expect("a version").git_version;
     let all = [&arguments[..], &namespaces, &["--kube-version", &version]].concat();
     let text = helm(cluster, &all).await.expect();
@@ -103,7 +104,11 @@ async fn only_who_needs_it_may_reach_the_parts_and_the_functions() {
     let (gateway, controller, autoscaler) = (Pod::part("gateway"), Pod::part("controller"), Pod::part("autoscaler"));
     let (stranger, function) = (Pod::new("else", &[("app", "x")]), Pod::function("shop"));
     let impostor = Pod { namespace: "else", labels: gateway.labels.clone() };
+    let agent = Pod { namespace: AGENTS, ..Pod::part("node") };
     let rows = [
+        (&agent, &gateway, 8081, true, "addresses"),
+        (&Pod::part("node"), &gateway, 8081, false, "no agent is in this namespace"),
+        (&gateway, &agent, 9090, false, "nobody calls an agent"),
         (&stranger, &gateway, 8080, true, "anyone may call"),
         (&stranger, &gateway, 8081, false, "the internal port"),
         (&impostor, &gateway, 8081, false, "labels of another namespace"),
