@@ -15,6 +15,9 @@ pub(crate) type Watched = DeserializeGuard<Function>;
 
 /// Connections that are being tried at once. Each is a socket and a timer.
 const PROBES: usize = 1024;
+/// Orders of all Functions that are under way at once. Whoever comes first is served first, and no
+/// Function waits with more than its own few, so that none starves another.
+const ORDERS: usize = 128;
 
 /// Shared by all looks.
 pub(crate) struct Context<F> {
@@ -40,6 +43,8 @@ pub(crate) struct Context<F> {
     pub(crate) metrics: Metrics,
     /// Bounds the connections that are tried at once.
     pub(crate) probes: Semaphore,
+    /// Bounds the orders that are under way at once.
+    pub(crate) orders: Semaphore,
     memories: Mutex<HashMap<FunctionKey, Box<Memory>>>,
 }
 
@@ -59,6 +64,7 @@ impl<F> Context<F> {
             events,
             metrics,
             probes: Semaphore::new(PROBES),
+            orders: Semaphore::new(ORDERS),
             memories: Mutex::default(),
         }
     }

@@ -94,3 +94,6 @@ fn translate(event: watcher::Event<Pod>) -> Option<Event> {
         watcher::Event::Delete(pod) => observe::instance(&pod).map(Event::Gone),
     }
 }
+
+#[cfg(test)]
+mod tests;
