@@ -192,12 +192,13 @@ mod tests {
 
     use super::*;
 
-    fn instance(phase: Phase, node: None, address: Option<SocketAddr>) -> Instance {
+    fn instance(phase: Phase, address: Option<SocketAddr>) -> Instance {
         Instance {
             id: InstanceRef { name: "hello-0123456789-0".to_owned(), uid: "u-1".to_owned() },
             namespace: "shop".to_owned(),
             function: "hello".to_owned(),
             revision: "hello-0123456789".to_owned(),
+            node: None,
             address,
             phase,
             placed: None,

@@ -72,12 +72,12 @@ impl Freezer {
     /// The one below `root`, the directory where the node has its cgroups; none if it has none there.
     /// `mounts` is what `/proc/self/mountinfo` says. Version 1 where there is one, as then containers are in it.
     pub fn find(root: &Path, mounts: &str) -> Option<Self> {
-        let mounts: Vec<Mount> = mounts.lines().filter_map(Mount::parse).collect();
+        let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
         let one = mounts.iter().find(|m| {
             m.kind == "cgroup" && m.at.starts_with(root) && m.options.split(',').any(|option| option == "freezer")
         });
         let two = || mounts.iter().find(|m| m.kind == "cgroup2" && m.at == root);
-        let freezer = |m: &Mount, version| Self { root: m.at.to_owned(), version };
+        let freezer = |m: &Mount<'_>, version| Self { root: m.at.to_owned(), version };
         one.map(|m| freezer(m, Version::One)).or_else(|| two().map(|m| freezer(m, Version::Two)))
     }
 

@@ -81,7 +81,7 @@ impl Gateway {
         let hub = Arc::new(Hub::new(
             news,
             Box::new(CountRaises(raised.clone())),
-            Arc::new(NoAgents { since: Instant::now() }),
+            Arc::new(NoAgents { since: tokio::time::Instant::now() }),
         ));
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
         let directory = Arc::new(Directory::default());

@@ -186,6 +186,7 @@ impl State {
                 ..PodSandboxMetadata::default()
             }),
             state: sandbox.state as i32,
+            labels: std::collections::HashMap::new(),
         };
         ListPodSandboxResponse { items: self.sandboxes.iter().filter(fits).map(item).collect() }
     }
