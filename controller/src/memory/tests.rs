@@ -11,6 +11,7 @@ fn instance(phase: Phase) -> Instance {
         revision: "r".into(),
         node: None,
         address: None,
+        placed: None,
         phase,
         restarts: 0,
         created: Timestamp::UNIX_EPOCH,

@@ -55,7 +55,7 @@ impl Stand {
         let families = self.registry.gather();
         let series = families.iter().flat_map(|family| family.get_metric());
         let of = series.filter(|series| series.get_label().iter().any(|label| label.value() == outcome));
-        of.map(|series| series.get_counter().value() as u64).sum()
+        of.map(|series| series.get_counter().get_value() as u64).sum()
     }
 
     async fn await_count(&self, outcome: &str) {
@@ -87,6 +87,7 @@ fn placed(uid: &str) -> Instance {
         namespace: "shop".into(),
         function: "hello".into(),
         revision: "hello-1".into(),
+        node: Some("a".into()),
         address: None,
         placed: Some(Placed { node: "a".into(), port: 8080 }),
         phase: Phase::Starting,
