@@ -166,5 +166,6 @@ impl<'a> Mount<'a> {
 }
 
 #[cfg(test)]
-#[path = "freezer_tests.rs"]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

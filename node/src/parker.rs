@@ -284,3 +284,7 @@ impl State {
 fn cannot(uid: &str, why: &str) -> FromNode {
     FromNode::CantPark { uid: uid.to_owned(), why: why.to_owned() }
 }
+
+#[cfg(test)]
+#[path = "parker_tests.rs"]
+mod tests;
