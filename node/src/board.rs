@@ -62,6 +62,12 @@ impl Board {
         self.awaited.keys().cloned().collect()
     }
 
+    /// How long the one has waited that came last.
+    pub fn youngest(&self, now: Instant) -> Duration {
+        let last = self.awaited.values().flatten().map(|asker| asker.since).max();
+        last.map_or(Duration::ZERO, |since| now.duration_since(since))
+    }
+
     /// Tells a pod's address to all who wait for it: how long each has.
     pub fn found(&mut self, uid: &str, ip: IpAddr, now: Instant) -> Vec<Duration> {
         let askers = self.awaited.remove(uid).unwrap_or_default().into_iter();
@@ -124,6 +130,7 @@ mod tests {
         assert_eq!(awaited(&mut board, now), ["u-1", "u-2", "u-3"]);
         board.leave(2);
         assert_eq!(awaited(&mut board, now), ["u-3"]);
+        assert_eq!(board.youngest(now + Duration::from_secs(3)), Duration::from_secs(3));
         assert!(awaited(&mut board, now + AWAITED_FOR).is_empty());
     }
 

@@ -70,8 +70,11 @@ impl Links {
                 }
                 Err(LinkError::Connect(error)) => debug!(%gateway, %error, "a gateway can't be reached"),
                 outcome => {
-                    let error = outcome.err().map(|error| error.to_string());
-                    info!(%gateway, error, "the connection to a gateway has ended");
+                    // A gateway ends it from time to time, to see the token again.
+                    match outcome {
+                        Ok(()) => debug!(%gateway, "the connection to a gateway has ended"),
+                        Err(error) => info!(%gateway, %error, "the connection to a gateway is lost"),
+                    }
                     (pause, refused) = (FIRST_PAUSE, false);
                 }
             }
@@ -83,7 +86,7 @@ impl Links {
 
     async fn talk(&self, gateway: SocketAddr, up: &mut Option<Up>) -> Result<(), LinkError> {
         let stream = connect::upgrade(gateway, &self.token, node::PATH, node::PROTOCOL).await?;
-        info!(%gateway, "connected to a gateway");
+        debug!(%gateway, "connected to a gateway");
         let (to, mut outgoing) = mpsc::unbounded_channel::<FromNode>();
         let link = self.next.fetch_add(1, Ordering::Relaxed);
         self.metrics.links.inc();

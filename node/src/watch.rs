@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A look that takes longer is followed by a pause so many times as long, so that a node under load, or with
 /// many pods, is not kept busy by this.
 const PAUSE_SHARE: u32 = 4;
+/// A pod that waits for a volume, say, is looked for more and more seldom: this part of its wait.
+const PAUSE_OF_WAIT: u32 = 50;
+const LAST_PAUSE: Duration = Duration::from_millis(250);
 /// While the runtime is away.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
@@ -67,7 +70,8 @@ pub async fn run(awaited: Arc<Awaited>, runtime: Runtime, metrics: Metrics) {
                     debug!(uid, %ip, "the sandbox of an awaited pod is there");
                     waited.into_iter().for_each(|waited| metrics.told(waited));
                 }
-                pause_after(begun.elapsed())
+                let now = Instant::now();
+                pause_after(now.duration_since(begun), awaited.board.lock().youngest(now))
             }
             Err(error) => {
                 metrics.errors.inc();
@@ -78,8 +82,8 @@ pub async fn run(awaited: Arc<Awaited>, runtime: Runtime, metrics: Metrics) {
     }
 }
 
-fn pause_after(look: Duration) -> Duration {
-    PAUSE.max(look * PAUSE_SHARE)
+fn pause_after(look: Duration, youngest: Duration) -> Duration {
+    (youngest / PAUSE_OF_WAIT).clamp(PAUSE, LAST_PAUSE).max(look * PAUSE_SHARE)
 }
 
 impl Outage {

@@ -73,8 +73,15 @@ async fn a_runtime_that_was_away_is_asked_on() {
 
 #[test]
 fn looks_take_a_fifth_of_the_time_at_most() {
-    assert_eq!(pause_after(Duration::from_millis(1)), PAUSE);
-    assert_eq!(pause_after(Duration::from_millis(20)), Duration::from_millis(80));
+    assert_eq!(pause_after(Duration::from_millis(1), Duration::ZERO), PAUSE);
+    assert_eq!(pause_after(Duration::from_millis(20), Duration::ZERO), Duration::from_millis(80));
+}
+
+#[test]
+fn a_pod_that_does_not_come_is_looked_for_more_and_more_seldom() {
+    let pause = |waited| pause_after(Duration::from_millis(1), Duration::from_millis(waited));
+    assert_eq!((pause(250), pause(500)), (PAUSE, PAUSE * 2));
+    assert_eq!((pause(5000), pause(100_000)), (Duration::from_millis(100), LAST_PAUSE));
 }
 
 #[test]

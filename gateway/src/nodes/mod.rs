@@ -29,7 +29,7 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 pub use self::{
     doubt::{Doubt, Facts, Holder},
@@ -101,7 +101,7 @@ impl Nodes {
             return;
         }
         self.metrics.agents.inc();
-        info!(node = &*node, "the agent of a node has connected");
+        debug!(node = &*node, "the agent of a node has connected");
         let checks = self.clone();
         let of = node.clone();
         // Its first pod need not wait for this.
