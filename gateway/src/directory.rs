@@ -468,6 +468,9 @@ fn observe(function: &Arc<Function>, instance: &Instance, early: bool, starting:
             member.usage = Use::Starting;
             starting.fetch_add(1, Ordering::Relaxed);
         }
+        if instance.placed.is_some() || instance.address.is_some() {
+            member.started.placed.get_or_insert(now);
+        }
         let moved = instance.address.is_some_and(|address| {
             member.started.addressed.get_or_insert(now);
             if early { member.target.set_early_address(address) } else { member.target.set_address(address) }

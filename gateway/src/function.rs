@@ -260,12 +260,14 @@ impl Function {
         if self.raising.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.state.lock().pool.asking(Instant::now());
         let function = self.clone();
         // Ends when nobody waits any more or the count is seen to be raised.
         tokio::spawn(async move {
             let mut pause = Duration::from_millis(20);
             while function.state.lock().pool.must_raise() {
                 function.hub.raise(&function.key.namespace, &revision).await;
+                function.state.lock().pool.asked(Instant::now());
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(2));
             }

@@ -13,6 +13,7 @@ pub mod access_log;
 pub mod acquire;
 pub mod body;
 pub mod caller;
+pub mod cold_start;
 pub mod directory;
 pub mod forward;
 pub mod function;

@@ -9,7 +9,8 @@ use lambent_api::{
 use tokio::time::Instant;
 
 use crate::{
-    pool::{Drained, Grant, MemberId, Origin, Started},
+    cold_start::Started,
+    pool::{Drained, Grant, MemberId, Origin},
     target::Target,
 };
 
@@ -84,7 +85,7 @@ pub struct Member {
 
 impl Member {
     /// An instance that was just seen.
-    pub fn new(id: MemberId, instance: Arc<InstanceRef>, revision: Arc<str>, now: Instant) -> Self {
+    pub fn new(id: MemberId, instance: Arc<InstanceRef>, revision: Arc<str>, started: Started) -> Self {
         Self {
             id,
             instance,
@@ -95,8 +96,8 @@ impl Member {
             in_flight: 0,
             of_callers: 0,
             peak: 0,
-            last_used: now,
-            started: Started { seen: now, addressed: None, answered: None, thawed: None },
+            last_used: started.seen,
+            started,
             restarts: 0,
             gone: false,
             stuck: false,

@@ -22,6 +22,7 @@ pub use self::handover::Estate;
 
 use self::parking::Agents;
 use crate::{
+    cold_start::{Asked, Started},
     member::{Member, Use},
     refusal::Refusal,
     service_time::ServiceTime,
@@ -48,6 +49,8 @@ pub struct Pool<W> {
     peak: u32,
     /// Whether slots are granted here: only by the gateway that owns the Function.
     granting: bool,
+    /// A first instance was asked for and has not been seen yet.
+    asked: Option<Asked>,
     /// Counts the times that the Function was handed over; grants from before are the heir's to count.
     epoch: u64,
 }
@@ -123,19 +126,6 @@ impl Grant {
     }
 }
 
-/// Milestones of an instance's start as the gateway saw them.
-#[derive(Clone, Copy, Debug)]
-pub struct Started {
-    /// When the gateway first saw it.
-    pub seen: Instant,
-    /// When it knew where.
-    pub addressed: Option<Instant>,
-    /// When it first answered.
-    pub answered: Option<Instant>,
-    /// When it was last asked to go on after it was frozen, and when it did.
-    pub thawed: Option<(Instant, Instant)>,
-}
-
 /// An instance that gets no new request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Drained {
@@ -173,6 +163,7 @@ impl<W> Pool<W> {
             arrived: 0,
             peak: 0,
             granting: true,
+            asked: None,
             epoch: 0,
         }
     }
@@ -388,11 +379,24 @@ impl<W> Pool<W> {
         !self.queue.is_empty() && self.serving.as_ref().is_some_and(|s| s.wanted == 0)
     }
 
+    /// A first instance is asked for.
+    pub fn asking(&mut self, now: Instant) {
+        self.asked = Some(Asked { at: now, taken: None });
+    }
+
+    /// The API server has taken that; the instance may have been seen before.
+    pub fn asked(&mut self, now: Instant) {
+        let seen = self.members.iter_mut().filter_map(|m| m.started.asked.as_mut());
+        if let Some(asked) = self.asked.as_mut().or_else(|| seen.last()) {
+            asked.taken.get_or_insert(now);
+        }
+    }
+
     /// Starts to know an instance.
     pub fn add(&mut self, instance: Arc<InstanceRef>, revision: Arc<str>, now: Instant) -> MemberId {
         let id = self.next_member;
         self.next_member += 1;
-        self.members.push(Member::new(id, instance, revision, now));
+        self.members.push(Member::new(id, instance, revision, Started::seen(self.asked.take(), now)));
         id
     }
 

@@ -96,7 +96,7 @@ impl Nodes {
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self: Arc<Self>, node: Arc<str>, stream: S) {
         let (to, mut outgoing) = mpsc::unbounded_channel();
         let session = self.sessions.fetch_add(1, Ordering::Relaxed);
-        if !self.desk.lock().join(node.clone(), session, to.clone()) {
+        if !self.desk.lock().join(&node, session, to.clone()) {
             warn!(node = &*node, "too many connections of one node's agent");
             return;
         }

@@ -71,13 +71,24 @@ fn as_kubectl_runs_it(name: &str, image: &str) -> Value {
 
 /// Starts a bare pod and calls it at its own address as soon as the API tells that.
 pub async fn pod(cx: &Context, name: &str, image: &str, path: &str) -> anyhow::Result<Stages> {
+    created(cx, name, bare(name, image), path).await
+}
+
+/// The same on a node that is chosen beforehand: no scheduler looks at it.
+pub async fn pod_on(cx: &Context, node: &str, name: &str, image: &str, path: &str) -> anyhow::Result<Stages> {
+    let mut pod = bare(name, image);
+    pod["spec"]["nodeName"] = node.into();
+    created(cx, name, pod, path).await
+}
+
+async fn created(cx: &Context, name: &str, pod: Value, path: &str) -> anyhow::Result<Stages> {
     let pods: Api<Pod> = cx.api();
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = pin!(watcher::watcher(pods.clone(), config).default_backoff());
     // Lists first, so that nothing is missed of what comes after it.
     while !matches!(events.next().await, Some(Ok(watcher::Event::InitDone)) | None) {}
     let (begun, clock) = (Instant::now(), SystemTime::now());
-    pods.create(&PostParams::default(), &serde_json::from_value(bare(name, image))?).await?;
+    pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
     let address = timeout(LIMIT, async {
         while let Some(event) = events.next().await {
             if let Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) = event
