@@ -386,6 +386,8 @@ impl Applier {
         // Ends when the instance accepts; aborted when it goes or restarts.
         let task = tokio::spawn(async move {
             if let Some(word) = word {
+                // One that is parked is not connected to before it goes on.
+                function.change(|pool| pool.find_mut(&uid).map(|m| m.target.set_protocol(protocol)));
                 word.spoken().await;
                 if function.change(|pool| pool.find_mut(&uid).is_none_or(|m| m.usage != Use::Starting)) {
                     return;

@@ -21,7 +21,7 @@ use crate::{
     metrics::FunctionMetrics,
     owner::{Heir, Owner},
     peers::message::Message,
-    pool::{Drained, Grant, MemberId, Pool, Serving, parking::Orders},
+    pool::{Drained, Grant, MemberId, Pool, Serving, parking::Order},
     refusal::Refusal,
 };
 
@@ -245,7 +245,7 @@ impl Function {
     }
 
     /// Tells the agents what they have to do.
-    pub(crate) fn order(&self, orders: &Orders) {
+    pub(crate) fn order(&self, orders: &[(Arc<str>, Order)]) {
         self.hub.order(orders);
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
     function::Function,
-    pool::parking::{Agents, Orders},
+    pool::parking::{Agents, Order},
 };
 
 /// Raises a Revision's wanted count from zero to one.
@@ -53,7 +53,7 @@ impl Hub {
     }
 
     /// Tells the agents what they have to do.
-    pub fn order(&self, orders: &Orders) {
+    pub fn order(&self, orders: &[(Arc<str>, Order)]) {
         orders.iter().for_each(|(node, order)| self.agents.tell(node, order));
     }
 

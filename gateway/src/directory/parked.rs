@@ -11,7 +11,7 @@ use lambent_fleet::Phase;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Applier, Known};
+use super::{Applier, Known, count_down};
 use crate::{
     function::{Function, Waiter},
     pool::{
@@ -103,10 +103,22 @@ impl Applier {
         let Some(known) = self.instances.get(uid).filter(|k| k.instance.node.as_deref() == Some(node)) else { return };
         let FunctionKey { namespace, name } = known.instance.function_key();
         if let Some(function) = self.directory.any(&namespace, &name) {
-            let orders = function.change(change);
-            function.order(&orders);
+            self.change(&function, uid, change);
             function.tell();
         }
+    }
+
+    /// One that an agent speaks of was started before, though this gateway may not have seen it answer.
+    fn change(&self, function: &Arc<Function>, uid: &str, change: impl FnOnce(&mut Pool<Waiter>) -> Orders) {
+        let starts = |pool: &mut Pool<Waiter>| pool.find_mut(uid).is_some_and(|m| m.started.answered.is_none());
+        let (orders, started) = function.change(|pool| {
+            let before = starts(pool);
+            (change(pool), before && !starts(pool))
+        });
+        if started {
+            count_down(&self.starting);
+        }
+        function.order(&orders);
     }
 
     fn agent_synced(&mut self, node: &str, now: Instant) {
@@ -129,12 +141,12 @@ impl Applier {
         let Some(node) = instance.node.as_deref().filter(|node| self.frozen.is_frozen(node, &instance.id.uid)) else {
             return;
         };
-        let orders = if instance.phase == Phase::Stopping {
-            vec![(node.into(), Order::Thaw(Arc::new(instance.id.clone())))]
+        let uid = &instance.id.uid;
+        if instance.phase == Phase::Stopping {
+            function.order(&[(node.into(), Order::Thaw(Arc::new(instance.id.clone())))]);
         } else {
-            function.change(|pool| pool.parked(&instance.id.uid, Instant::now()))
-        };
-        function.order(&orders);
+            self.change(function, uid, |pool| pool.parked(uid, Instant::now()));
+        }
     }
 
     /// What has to be known before a connection says that an instance answers; nothing for one that this

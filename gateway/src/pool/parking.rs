@@ -168,6 +168,7 @@ impl<W> Pool<W> {
             Use::Starting | Use::Ready | Use::Retired(_) | Use::Parking(_) | Use::Parked => member.usage = Use::Parked,
         }
         member.refused = None;
+        member.started.answered.get_or_insert(now);
         member.target.clear();
         let order = match before {
             // Another gateway owned the Function when it was ordered.
