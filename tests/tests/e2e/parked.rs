@@ -124,7 +124,7 @@ async fn a_parked_instance_that_is_deleted_hears_of_its_end() {
         let (api, name) = (cx.api::<Pod>(), pods[0].name_any());
         let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
         api.patch(&name, &PatchParams::default(), &finalizers(json!([FINALIZER]))).await.unwrap();
-        // Without its preStop sleep: the process hears at once, and may take as long as it likes.
+        // After its preStop sleep the process is told, and ends by itself.
         api.delete(&name, &DeleteParams::default()).await.unwrap();
         let code = await_condition("its end", async || {
             let status = api.get(&name).await?.status.context("a status")?;
