@@ -87,6 +87,7 @@ fn placed(uid: &str) -> Instance {
         namespace: "shop".into(),
         function: "hello".into(),
         revision: "hello-1".into(),
+        node: Some("a".into()),
         address: None,
         node: None,
         placed: Some(Placed { node: "a".into(), port: 8080 }),
