@@ -89,7 +89,6 @@ fn placed(uid: &str) -> Instance {
         revision: "hello-1".into(),
         node: Some("a".into()),
         address: None,
-        node: None,
         placed: Some(Placed { node: "a".into(), port: 8080 }),
         phase: Phase::Starting,
         restarts: 0,
