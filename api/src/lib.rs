@@ -24,6 +24,6 @@ pub use condition::{ConditionType, Conditions, Reason};
 pub use duration::Duration;
 pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use meta::{FunctionKey, RevisionKey};
-pub use revision::{InstanceRef, Revision, RevisionSpec, RevisionStatus};
+pub use revision::{InstanceRef, PulledImages, Revision, RevisionSpec, RevisionStatus};
 pub use settings::{InvalidSettings, Settings};
 pub use template::{Protocol, Template};

@@ -10,6 +10,10 @@ pub const GROUP: &str = "lambent.dev";
 pub const LABEL_FUNCTION: &str = "lambent.dev/function";
 /// Label on instances: the Revision's name.
 pub const LABEL_REVISION: &str = "lambent.dev/revision";
+/// Label on pods that only pull an image ahead: the Revision's name. These are no instances.
+pub const LABEL_PULL: &str = "lambent.dev/pull";
+/// On such a pod: the node that it pulls to.
+pub const ANNOTATION_NODE: &str = "lambent.dev/node";
 /// Changing it on a Function resolves the image tag anew.
 pub const ANNOTATION_REDEPLOY: &str = "lambent.dev/redeploy";
 /// On a Revision: which source (template with the tag as written, and `redeploy`) led to it.

@@ -3,12 +3,12 @@
 // Printer columns repeat their types.
 #![allow(clippy::duplicated_attributes)]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{RevisionKey, Template};
+use crate::{RevisionKey, Template, function::is_zero};
 
 /// An immutable snapshot of what a Function runs. Made by the controller; not meant to be edited.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -88,8 +88,33 @@ pub struct RevisionStatus {
     pub instances: i32,
     /// Instances of these that answer.
     pub ready: i32,
+    /// Instances of these that are frozen until a request needs one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parked: i32,
     /// Label selector of its instances, for the scale subresource.
     pub selector: String,
+    /// How far its image is on the nodes; absent where images are not pulled ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<PulledImages>,
+}
+
+/// How far an image is that is pulled ahead.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(inline)]
+pub struct PulledImages {
+    /// Nodes that the Revision may run on.
+    pub nodes: i32,
+    /// Nodes of these that have its image.
+    pub pulled: i32,
+    /// Nodes of these that could not pull it. An instance that starts there tries by itself.
+    pub failed: i32,
+    /// Why, for one of them, or why pulling ahead is not possible at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Nodes that joined the cluster up to then are done; absent while the first ones are under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes_until: Option<Time>,
 }
 
 impl Revision {

@@ -166,6 +166,9 @@ pub struct ControllerArgs {
         value_name = "HOST[:PORT]"
     )]
     pub plain_http_registries: Vec<String>,
+    /// Images that are pulled at once to nodes where they are not needed yet; 0: none
+    #[arg(long, env = "LAMBENT_PULL_AHEAD", default_value_t = 8, value_name = "COUNT")]
+    pub pull_ahead: usize,
 }
 
 #[derive(Args, Debug)]
@@ -237,6 +240,9 @@ pub struct NodeArgs {
     /// File with a service account token of the audience `lambent-gateway`, bound to this agent's pod
     #[arg(long, env = "LAMBENT_TOKEN_FILE", default_value = "/var/run/secrets/lambent/token")]
     pub token_file: PathBuf,
+    /// Where the node's cgroups are, writable: for parked instances, which are frozen there; without it nothing is
+    #[arg(long, env = "LAMBENT_CGROUPS", value_name = "DIRECTORY")]
+    pub cgroups: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -20,9 +20,9 @@ use crate::{
     plan::{Removal, RevisionPlan},
 };
 
-/// Orders of one Function that are under way at once: a burst is one batch, and still leaves the
-/// API server room for others.
-const AT_ONCE: usize = 64;
+/// Orders of one Function that are under way at once or wait for their turn: a burst is one batch, and
+/// still leaves room for others.
+const AT_ONCE: usize = 32;
 /// Who owns the fields that we apply.
 pub(crate) const FIELD_MANAGER: &str = "lambent-controller";
 
@@ -91,7 +91,10 @@ async fn start<F: Fleet>(
     let revision_name = revision.key().name;
     context.remember(function, |memory| memory.ordering(&revision_name, &name, Instant::now()));
     let order = Order { name, revision: revision.clone(), settings: settings.clone() };
+    // Ends with the orders before it, each of which ends with the look that it belongs to.
+    let place = context.orders.acquire().await;
     let result = context.fleet.start(&order).await;
+    drop(place);
     if result.is_err() {
         context.remember(function, |memory| memory.order_settled(&order.name));
     }

@@ -8,13 +8,18 @@ use lambent_fleet::Instance;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc::Sender};
 
-use crate::{Config, events::About, index::Index, lookup::Registries, memory::Memory, metrics::Metrics, queue::Queue};
+use crate::{
+    Config, events::About, index::Index, lookup::Registries, memory::Memory, metrics::Metrics, pull, queue::Queue,
+};
 
 /// A Function as it is watched: one that can't be read must not stop the others.
 pub(crate) type Watched = DeserializeGuard<Function>;
 
 /// Connections that are being tried at once. Each is a socket and a timer.
 const PROBES: usize = 1024;
+/// Orders of all Functions that are under way at once. Whoever comes first is served first, and no
+/// Function waits with more than its own few, so that none starves another.
+const ORDERS: usize = 128;
 
 /// Shared by all looks.
 pub(crate) struct Context<F> {
@@ -38,8 +43,12 @@ pub(crate) struct Context<F> {
     pub(crate) events: Sender<About>,
     /// What is counted.
     pub(crate) metrics: Metrics,
+    /// Images to pull ahead.
+    pub(crate) pulls: pull::Board,
     /// Bounds the connections that are tried at once.
     pub(crate) probes: Semaphore,
+    /// Bounds the orders that are under way at once.
+    pub(crate) orders: Semaphore,
     memories: Mutex<HashMap<FunctionKey, Box<Memory>>>,
 }
 
@@ -58,7 +67,9 @@ impl<F> Context<F> {
             registries: Arc::new(registries),
             events,
             metrics,
+            pulls: pull::Board::default(),
             probes: Semaphore::new(PROBES),
+            orders: Semaphore::new(ORDERS),
             memories: Mutex::default(),
         }
     }
@@ -86,6 +97,12 @@ impl<F> Context<F> {
     pub(crate) fn keep_only(&self, known: impl Fn(&FunctionKey) -> bool) {
         let gone: Vec<_> = self.memories.lock().extract_if(|key, _| !known(key)).map(|(key, _)| key).collect();
         gone.iter().for_each(|key| self.metrics.forget(key));
+        self.pulls.keep_only(known);
+    }
+
+    /// Whether images are pulled ahead. Nodes are seen by who sees all namespaces.
+    pub(crate) fn pulls_ahead(&self) -> bool {
+        self.config.namespace.is_none() && self.config.pull_ahead.is_some_and(|at_once| at_once > 0)
     }
 
     /// Ends all that goes on in the background for Functions.

@@ -19,7 +19,7 @@ use crate::{
     lookup::{Known, Lookup, Standing},
     observe::{self, Observed, Told},
     plan::{self, Input, Plan},
-    probes, report,
+    probes, pull, report,
     rollout::Step,
 };
 
@@ -82,7 +82,10 @@ pub(crate) async fn reconcile<F: Fleet>(
     let _timer = context.metrics.reconcile.start_timer();
     match &object.0 {
         // What belongs to it is collected; nothing may be started any more.
-        Ok(function) if function.metadata.deletion_timestamp.is_some() => Ok(None),
+        Ok(function) if function.metadata.deletion_timestamp.is_some() => {
+            context.pulls.want(&function.key(), Vec::new());
+            Ok(None)
+        }
         Ok(function) => tokio::time::timeout(LIMIT, look(function, &context)).await.unwrap_or(Err(Error::Timeout)),
         Err(invalid) => {
             report::unreadable(&context, &object, &invalid.error);
@@ -129,7 +132,8 @@ async fn look<F: Fleet>(function: &Function, context: &Arc<Context<F>>) -> Resul
     forget(context, &observed, &plan).await?;
     ask(context, &latest, &plan).await?;
     // status (client required; only what changed)
-    let told = tell(context, &observed, &input, &plan, at);
+    let told = tell(context, &observed, &input, &plan, settings.image_pull_ahead, at);
+    pull_ahead(context, &observed, &plan, latest_name, settings.image_pull_ahead);
     let again = report::report(context, function, &observed, &latest, &plan, &told, at).await?;
     started?;
     let namesake = made?.then_some(NAMESAKE);
@@ -238,7 +242,19 @@ async fn ask<F>(context: &Context<F>, latest: &Latest, plan: &Plan) -> Result<()
 }
 
 /// What there is to tell about each Revision now, in the order of the input.
-fn tell<F>(context: &Context<F>, observed: &Observed, input: &Input, plan: &Plan, at: Timestamp) -> Vec<Told> {
+fn tell<F>(
+    context: &Context<F>,
+    observed: &Observed,
+    input: &Input,
+    plan: &Plan,
+    image_pull_ahead: bool,
+    at: Timestamp,
+) -> Vec<Told> {
+    let pulls = image_pull_ahead && context.pulls_ahead();
+    let images = |revision: &Revision| {
+        let before = revision.status.as_ref().and_then(|status| status.images.clone());
+        context.pulls.progress(&revision.key()).or(before).filter(|_| pulls)
+    };
     let now = Instant::now();
     context.remember(&observed.key, |memory| {
         memory.errors.reset();
@@ -249,10 +265,20 @@ fn tell<F>(context: &Context<F>, observed: &Observed, input: &Input, plan: &Plan
                 // Whoever wakes it later shall not hear of old trouble.
                 memory.revision(&view.name).calm();
             }
-            observe::tell(memory, revision, view, now, at)
+            observe::tell(memory, revision, view, images(revision), now, at)
         });
         tell.collect()
     })
+}
+
+/// Hands over what is to be pulled ahead, if anything.
+fn pull_ahead<F>(context: &Context<F>, observed: &Observed, plan: &Plan, latest: Option<&str>, wanted: bool) {
+    if !context.pulls_ahead() {
+        return;
+    }
+    let (revisions, instances) = (&observed.revisions, &observed.instances);
+    let targets = || pull::targets(revisions, instances, plan.serving.as_deref(), latest);
+    context.pulls.want(&observed.key, if wanted { targets() } else { Vec::new() });
 }
 
 /// How long until there is something to do that no event tells of.

@@ -1,11 +1,12 @@
 //! Events on Functions: what changed from one status to the next, and the task that publishes it.
 //! A status that stays the same makes no Event, so none is repeated.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
-use lambent_api::{ConditionType, Conditions, Function, FunctionStatus};
+use lambent_api::{ConditionType, Conditions, Function, FunctionStatus, Revision};
 use tokio::sync::mpsc::{Receiver, Sender, error::TrySendError};
 
 /// Events that wait to be published. More are dropped: Events are best effort for everybody.
@@ -26,6 +27,10 @@ pub(crate) enum News {
     ImageNotResolved(String, String),
     /// The object can't be read.
     InvalidSpec(String),
+    /// The image of this Revision is on so many nodes of so many.
+    ImagePulled(String, i32, i32),
+    /// The image of this Revision can't be pulled ahead everywhere, with the words for one node.
+    ImagePullFailed(String, String),
 }
 
 /// What a new status tells that the old one didn't.
@@ -67,6 +72,15 @@ impl News {
                 (EventType::Warning, "ImageNotResolved", "Resolve", format!("{reason}: {words}"))
             }
             Self::InvalidSpec(words) => (EventType::Warning, "InvalidSpec", "Parse", words.clone()),
+            Self::ImagePulled(name, pulled, nodes) => (
+                EventType::Normal,
+                "ImagePulled",
+                "Pull",
+                format!("{pulled} of {nodes} nodes have the image of {name}"),
+            ),
+            Self::ImagePullFailed(name, words) => {
+                (EventType::Warning, "ImagePullFailed", "Pull", format!("image of {name}: {words}"))
+            }
         };
         let note = Some(note.chars().take(LONGEST_NOTE).collect());
         Event { type_, reason: reason.to_owned(), note, action: action.to_owned(), secondary: None }
@@ -74,13 +88,34 @@ impl News {
 }
 
 /// News and the object that it is about.
-pub(crate) type About = (News, k8s_openapi::api::core::v1::ObjectReference);
+pub(crate) type About = (News, ObjectReference);
 
 /// Hands news to the publishing task without waiting for it.
 pub(crate) fn tell(sender: &Sender<About>, news: News, about: &impl Resource<DynamicType = ()>) {
     let mut reference = about.object_ref(&());
     reference.api_version = Some(Function::api_version(&()).into_owned());
     reference.kind = Some(Function::kind(&()).into_owned());
+    send(sender, news, reference);
+}
+
+/// As [`tell`], about the Function that a Revision belongs to.
+pub(crate) fn tell_function_of(sender: &Sender<About>, news: News, revision: &Revision) {
+    let Some(owner) = revision.metadata.owner_references.iter().flatten().find(|o| o.kind == Function::kind(&()))
+    else {
+        return;
+    };
+    let reference = ObjectReference {
+        api_version: Some(owner.api_version.clone()),
+        kind: Some(owner.kind.clone()),
+        name: Some(owner.name.clone()),
+        uid: Some(owner.uid.clone()),
+        namespace: revision.metadata.namespace.clone(),
+        ..ObjectReference::default()
+    };
+    send(sender, news, reference);
+}
+
+fn send(sender: &Sender<About>, news: News, reference: ObjectReference) {
     if let Err(TrySendError::Full((news, _))) = sender.try_send((news, reference)) {
         tracing::warn!(?news, "too many Events wait; this one is dropped");
     }

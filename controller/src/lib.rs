@@ -9,6 +9,7 @@
 //! registry  --+            decide -> apply
 //!
 //! gateways say "drained" --------------> the grace of a stopping instance is cut short
+//! gateways say what is parked ---------> status
 //! ```
 //!
 //! Decisions are in `plan` and `status`, which know no client and no clock.
@@ -30,8 +31,10 @@ mod memory;
 mod metrics;
 mod names;
 mod observe;
+mod parked;
 mod plan;
 mod probes;
+mod pull;
 mod queue;
 mod report;
 mod rollout;
@@ -47,7 +50,7 @@ use kube::{
         reflector::{self, Store},
     },
 };
-use lambent_api::{Function, FunctionKey, Reason, signal::Drained};
+use lambent_api::{Function, FunctionKey, Reason, signal::Message};
 use lambent_fleet::Fleet;
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -67,6 +70,9 @@ pub struct Config {
     pub public_url: Option<String>,
     /// Registries, as `host` or `host:port`, that are spoken to without TLS.
     pub plain_http_registries: Vec<String>,
+    /// Pods that may pull images ahead at once, over all Functions: none if there are no nodes to pull to, 0 if it
+    /// is switched off.
+    pub pull_ahead: Option<usize>,
     /// Makes what is to run before a Revision is made of it. Without one, images are resolved at their registry.
     pub builder: Option<Arc<dyn Builder>>,
 }
@@ -97,7 +103,7 @@ pub async fn run<F: Fleet>(
     config: Config,
     client: Client,
     fleet: F,
-    drained: impl Stream<Item = Drained> + Send + 'static,
+    said: impl Stream<Item = Message> + Send + 'static,
     registry: &prometheus::Registry,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
@@ -112,8 +118,14 @@ pub async fn run<F: Fleet>(
     tasks.spawn(named("watch of Functions", caches::functions(context.clone(), writer)));
     tasks.spawn(named("watch of Revisions", caches::revisions(context.clone())));
     tasks.spawn(named("watch of instances", caches::instances(context.clone())));
-    tasks.spawn(named("drain", drain::run(context.clone(), drained)));
+    tasks.spawn(named("drain", drain::run(context.clone(), said)));
     tasks.spawn(named("Events", publishing));
+    if let Some(at_once) = context.config.pull_ahead {
+        if at_once > 0 && !context.pulls_ahead() {
+            tracing::info!("images are not pulled ahead: within one namespace there is no right to see nodes");
+        }
+        tasks.spawn(named("pulling images ahead", pull::run(context.clone(), at_once)));
+    }
 
     let result = tokio::select! {
         () = look_at_all(context.clone(), store, shutdown) => Ok(()),

@@ -8,7 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 use lambent_api::{
-    ConditionType, Conditions, Function, FunctionKey, FunctionStatus, Reason, Revision, RevisionStatus, Settings,
+    ConditionType, Conditions, Function, FunctionKey, FunctionStatus, PulledImages, Reason, Revision, RevisionStatus,
+    Settings,
 };
 use lambent_fleet::Instance;
 
@@ -73,6 +74,7 @@ impl Observed {
             serving: self.status.revision.clone(),
             latest: latest.map(str::to_owned),
             min: settings.min,
+            kept: settings.kept(),
             max: settings.max,
             surge: settings.max_surge,
             deadline: Deadline::of(rollout_left, is_given_up(&self.status), self.is_of_this_spec()),
@@ -151,6 +153,8 @@ pub(crate) struct Told {
     pub(crate) new: RevisionStatus,
     /// Its instances.
     pub(crate) counts: Counts,
+    /// Why instances that should be frozen are not.
+    pub(crate) not_parkable: Option<Reason>,
     /// Why none can start.
     pub(crate) trouble: Option<Reason>,
     /// When its status was written.
@@ -162,12 +166,14 @@ pub(crate) fn tell(
     memory: &mut Memory,
     revision: &Revision,
     view: &RevisionView,
+    images: Option<PulledImages>,
     now: Instant,
     at: jiff::Timestamp,
 ) -> Told {
     let ordered = memory.ordered(&view.name, now).len();
-    let counts = Counts::of(&view.instances, ordered);
     let remembered = memory.revision(&view.name);
+    let parked = remembered.parked.as_deref().cloned().unwrap_or_default();
+    let counts = Counts::of(&view.instances, ordered).with_parked(parked.count);
     let trouble = status::revision::trouble(&view.instances, remembered.trouble.as_ref());
     let old = remembered.written.or_cached(revision.status.clone().unwrap_or_default(), now);
     let told = status::revision::View {
@@ -176,9 +182,10 @@ pub(crate) fn tell(
         proven: view.proven,
         trouble: trouble.as_ref(),
         counts,
+        images,
     };
     let new = status::revision::status(&old, &told, at);
-    Told { old, new, counts, written: remembered.written.at(), trouble }
+    Told { old, new, counts, not_parkable: parked.why_not, written: remembered.written.at(), trouble }
 }
 
 /// When the next starting instance becomes overdue.

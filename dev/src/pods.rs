@@ -198,6 +198,7 @@ mod tests {
             namespace: "shop".to_owned(),
             function: "hello".to_owned(),
             revision: "hello-0123456789".to_owned(),
+            node: None,
             address,
             phase,
             placed: None,

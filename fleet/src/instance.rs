@@ -16,6 +16,8 @@ pub struct Instance {
     pub function: String,
     /// Name of its Revision.
     pub revision: String,
+    /// The node where it runs, where there are nodes and that is known.
+    pub node: Option<String>,
     /// Where it will listen, as soon as that is known; it need not listen yet.
     pub address: Option<SocketAddr>,
     /// While that is not known: where it is being started, if someone there may be asked for it.

@@ -166,6 +166,7 @@ impl State {
             namespace: key.0.clone(),
             function: order.revision.spec.function.clone(),
             revision: order.revision.metadata.name.clone().unwrap_or_default(),
+            node: None,
             address: None,
             phase: Phase::Starting,
             placed: None,

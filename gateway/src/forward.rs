@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    fmt::Write as _,
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -22,6 +23,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use crate::{
     access_log::Record,
     body::{self, AnswerBody, Held, RequestBody, ResponseBody},
+    cold_start::Stages,
     directory::Directory,
     function::Function,
     headers,
@@ -293,9 +295,10 @@ impl Answer {
         record.status = response.status();
         let head = response.headers_mut();
         let limit = if is_stream(head) { settings.stream_timeout } else { settings.timeout };
-        let cold = observe_cold_start(&record, &permit);
+        let cold = cold_start(&record, &permit, handed_over);
         let function_time = handed_over.elapsed().as_secs_f64();
-        head.append(headers::SERVER_TIMING, server_timing(record.waited, cold, function_time));
+        let thawed = thaw(&record, &permit);
+        head.append(headers::SERVER_TIMING, server_timing(record.waited, cold.as_ref(), thawed, function_time));
         if record.cold {
             head.insert(headers::COLD_START, HeaderValue::from_static("true"));
         }
@@ -315,25 +318,31 @@ fn is_stream(headers: &http::HeaderMap) -> bool {
     content_type.is_some_and(|value| value.starts_with(b"text/event-stream")) || headers::is_grpc(headers)
 }
 
-/// Seconds of the wait that went into starting the instance.
-fn observe_cold_start(record: &Record, permit: &Permit) -> f64 {
-    let started = &permit.grant.started;
-    let (Some(answered), Some(addressed), true) = (started.answered, started.addressed, record.cold) else {
-        return 0.0;
-    };
-    let total = answered.duration_since(record.arrived).as_secs_f64();
-    let order = started.seen.duration_since(record.arrived).as_secs_f64();
-    let address = addressed.duration_since(started.seen).as_secs_f64();
-    let answer = answered.duration_since(addressed).as_secs_f64();
+/// What the request waited through, if its instance was started after it had come.
+fn cold_start(record: &Record, permit: &Permit, handed_over: Instant) -> Option<Stages> {
+    let stages = record.cold.then(|| permit.grant.started.stages(record.arrived, handed_over))?;
     if let Some(function) = &record.function {
-        function.metrics.cold_start([order, address, answer, total]);
+        function.metrics.cold_start(&stages);
     }
-    total
+    Some(stages)
 }
 
-fn server_timing(waited: f64, cold: f64, function: f64) -> HeaderValue {
-    let queue = (waited - cold).max(0.0) * 1e3;
-    let text = format!("queue;dur={queue:.2}, cold;dur={:.2}, function;dur={:.2}", cold * 1e3, function * 1e3);
+/// Seconds of the wait that went into thawing the instance, if it did for that.
+fn thaw(record: &Record, permit: &Permit) -> Option<f64> {
+    let (asked, ran) = permit.grant.started.thawed?;
+    (ran > record.arrived).then(|| ran.duration_since(asked.max(record.arrived)).as_secs_f64())
+}
+
+fn server_timing(waited: f64, cold: Option<&Stages>, thaw: Option<f64>, function: f64) -> HeaderValue {
+    let started = cold.map_or(0.0, Stages::total);
+    let queue = (waited - started - thaw.unwrap_or(0.0)).max(0.0) * 1e3;
+    let mut text = format!("queue;dur={queue:.2}, cold;dur={:.2}, function;dur={:.2}", started * 1e3, function * 1e3);
+    if let Some(stages) = cold {
+        stages.add_to(&mut text);
+    }
+    if let Some(seconds) = thaw {
+        let _ = write!(text, ", thaw;dur={:.2}", seconds * 1e3);
+    }
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("queue"))
 }
 

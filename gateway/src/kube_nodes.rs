@@ -16,7 +16,7 @@ impl Facts for KubeFacts {
     fn ranges<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<Vec<IpNet>, Doubt>> {
         Box::pin(async move {
             let nodes: Api<Node> = Api::all(self.0.clone());
-            ranges(&nodes.get(node).await.map_err(unknown)?)
+            ranges(&nodes.get(node).await.map_err(|error| unknown(&error))?)
         })
     }
 
@@ -24,12 +24,12 @@ impl Facts for KubeFacts {
         Box::pin(async move {
             let pods: Api<Pod> = Api::all(self.0.clone());
             let with_it = ListParams::default().fields(&format!("status.podIP={ip}"));
-            Ok(pods.list(&with_it).await.map_err(unknown)?.iter().map(holder).collect())
+            Ok(pods.list(&with_it).await.map_err(|error| unknown(&error))?.iter().map(holder).collect())
         })
     }
 }
 
-fn unknown(error: impl ToString) -> Doubt {
+fn unknown(error: &impl ToString) -> Doubt {
     Doubt::Unknown(error.to_string())
 }
 
@@ -38,7 +38,7 @@ fn ranges(node: &Node) -> Result<Vec<IpNet>, Doubt> {
     let spec = node.spec.as_ref();
     let all = spec.and_then(|spec| spec.pod_cidrs.as_deref()).unwrap_or_default();
     let first = spec.and_then(|spec| spec.pod_cidr.as_ref()).filter(|_| all.is_empty());
-    all.iter().chain(first).map(|range| range.parse().map_err(unknown)).collect()
+    all.iter().chain(first).map(|range| range.parse().map_err(|error| unknown(&error))).collect()
 }
 
 /// One that is being deleted may still run.
@@ -57,18 +57,18 @@ mod tests {
 
     use super::*;
 
-    fn node(spec: serde_json::Value) -> Node {
+    fn node(spec: &serde_json::Value) -> Node {
         serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).unwrap()
     }
 
     #[test]
     fn a_node_has_one_range_or_two_or_none() {
-        assert_eq!(ranges(&node(json!({}))), Ok(Vec::new()));
+        assert_eq!(ranges(&node(&json!({}))), Ok(Vec::new()));
         let one: Vec<IpNet> = vec!["10.244.3.0/24".parse().unwrap()];
-        assert_eq!(ranges(&node(json!({"podCIDR": "10.244.3.0/24"}))), Ok(one.clone()));
-        assert_eq!(ranges(&node(json!({"podCIDR": "10.244.3.0/24", "podCIDRs": ["10.244.3.0/24"]}))), Ok(one));
-        assert_eq!(ranges(&node(json!({"podCIDRs": ["10.244.3.0/24", "fd00:3::/64"]}))).unwrap().len(), 2);
-        assert!(matches!(ranges(&node(json!({"podCIDRs": ["all"]}))), Err(Doubt::Unknown(_))));
+        assert_eq!(ranges(&node(&json!({"podCIDR": "10.244.3.0/24"}))), Ok(one.clone()));
+        assert_eq!(ranges(&node(&json!({"podCIDR": "10.244.3.0/24", "podCIDRs": ["10.244.3.0/24"]}))), Ok(one));
+        assert_eq!(ranges(&node(&json!({"podCIDRs": ["10.244.3.0/24", "fd00:3::/64"]}))).unwrap().len(), 2);
+        assert!(matches!(ranges(&node(&json!({"podCIDRs": ["all"]}))), Err(Doubt::Unknown(_))));
     }
 
     #[test]

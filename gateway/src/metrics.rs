@@ -10,10 +10,12 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use crate::cold_start::{STAGES, Stages};
+
 /// From a millisecond to the longest timeout.
 const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 900.0];
-/// Stages of a cold start, each from the end of the one before.
-pub const STAGES: [&str; 4] = ["order", "address", "answer", "total"];
+/// Beside the stages of a cold start: all of them together.
+const TOTAL: &str = "total";
 
 /// All series of the gateway.
 #[derive(Clone, Debug)]
@@ -22,7 +24,7 @@ pub struct Metrics {
     seconds: HistogramVec,
     in_flight: IntGaugeVec,
     queued: IntGaugeVec,
-    instances: Gauges<2>,
+    instances: Gauges<3>,
     cold_starts: HistogramVec,
 }
 
@@ -35,8 +37,8 @@ pub struct FunctionMetrics {
     seconds: OnceLock<Histogram>,
     in_flight: OnceLock<IntGauge>,
     queued: OnceLock<IntGauge>,
-    /// Ready and starting ones as they were told last.
-    instances: Mutex<[i64; 2]>,
+    /// Ready, starting and parked ones as they were told last.
+    instances: Mutex<[i64; 3]>,
 }
 
 impl Metrics {
@@ -58,7 +60,7 @@ impl Metrics {
                 "Instances known",
                 labels,
                 "state",
-                ["ready", "starting"],
+                ["ready", "starting", "parked"],
             )?,
             cold_starts: HistogramVec::new(
                 histogram("lambent_cold_start_seconds", "What requests waited for an instance to start, by stage"),
@@ -104,9 +106,8 @@ impl FunctionMetrics {
         self.queued.get_or_init(|| self.all.queued.with_label_values(&self.labels()))
     }
 
-    /// How many instances answer, and how many do not answer yet.
-    pub fn instances(&self, ready: i64, starting: i64) {
-        let counts = [ready, starting];
+    /// How many instances answer, how many do not answer yet, and how many are frozen.
+    pub fn instances(&self, counts: [i64; 3]) {
         // It is told each second, and has rarely changed.
         if std::mem::replace(&mut *self.instances.lock(), counts) != counts {
             self.all.instances.set(self.labels(), counts);
@@ -129,10 +130,10 @@ impl FunctionMetrics {
         counter.inc();
     }
 
-    /// A request waited for an instance to start; seconds of each of [`STAGES`].
-    pub fn cold_start(&self, stages: [f64; STAGES.len()]) {
+    /// A request waited for an instance to start.
+    pub fn cold_start(&self, stages: &Stages) {
         let [namespace, function] = &self.labels;
-        for (stage, seconds) in STAGES.iter().zip(stages) {
+        for (stage, seconds) in stages.iter().chain([(TOTAL, stages.total())]) {
             self.all.cold_starts.with_label_values(&[namespace.as_str(), function, stage]).observe(seconds);
         }
     }
@@ -146,7 +147,7 @@ impl Drop for FunctionMetrics {
         for (code, _) in self.by_code.get_mut() {
             let _ = self.all.requests.remove_label_values(&[labels[0], labels[1], code.as_str()]);
         }
-        for stage in STAGES {
+        for stage in STAGES.into_iter().chain([TOTAL]) {
             let _ = self.all.cold_starts.remove_label_values(&of(stage));
         }
         self.all.instances.remove(labels);

@@ -14,6 +14,8 @@ use crate::Gateway;
 pub struct Cluster {
     /// As administrator.
     pub client: Client,
+    /// The same, taking a refusal for an answer: the other one comes again when the server says so.
+    pub impatient: Client,
     /// For `kubectl` and `helm`.
     pub kubeconfig: PathBuf,
     /// The image registry with the examples, `host:port`.
@@ -32,10 +34,13 @@ impl Cluster {
         // Another crate of the build may bring a second provider; the first one set is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let read = Kubeconfig::read_from(&kubeconfig).expect("LAMBENT_TEST_KUBECONFIG names a kubeconfig");
-        let config =
+        let mut config =
             Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.expect("a whole kubeconfig");
+        let client = Client::try_from(config.clone()).expect("a client of the API server");
+        config.default_retry = false;
         Self {
-            client: Client::try_from(config).expect("a client of the API server"),
+            client,
+            impatient: Client::try_from(config).expect("a client of the API server"),
             kubeconfig,
             registry: variable("REGISTRY"),
             gateway: Gateway::new(&variable("GATEWAY")),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::{Mutex, MutexGuard},
     task::AbortHandle,
 };
 
@@ -19,6 +20,9 @@ const PORT: u16 = 5001;
 const MAX_HEAD: usize = 1 << 16;
 /// What of an answer is handed on.
 const HANDED_ON: [&str; 3] = ["content-type", "content-length", "docker-content-digest"];
+
+/// There is one port, which tests take one after the other.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Asked until it is dropped.
 pub struct LockedRegistry {
@@ -42,15 +46,16 @@ impl LockedRegistry {
     /// images that it has loaded once.
     ///
     /// # Panics
-    /// If its port is taken, or this machine does not have the address of the cluster's registry.
+    /// If another process has its port, or this machine does not have the address of the cluster's registry.
     pub async fn start(cluster: &Cluster, folder: &str, password: &str) -> Self {
         let (host, _) = cluster.registry.rsplit_once(':').expect("host:port");
         let authority = format!("{host}:{PORT}");
         let behind = Gateway::new(&format!("http://{}", cluster.registry));
         let key = format!("Basic {}", encoded(password));
         let door = Arc::new(Door { authority, behind, key, folder: folder.to_owned() });
+        let alone = ALONE.lock().await;
         let listener = TcpListener::bind(&door.authority).await.expect("a free port: run this on the test cluster");
-        let task = tokio::spawn(serve(listener, door.clone())).abort_handle();
+        let task = tokio::spawn(serve(alone, listener, door.clone())).abort_handle();
         Self { folder: folder.to_owned(), door, task }
     }
 
@@ -77,7 +82,8 @@ fn encoded(password: &str) -> String {
     text.ok().and_then(|text| text.as_str().map(str::to_owned)).expect("base64")
 }
 
-async fn serve(listener: TcpListener, door: Arc<Door>) {
+/// Whoever has the port is alone until the listener is really gone.
+async fn serve(_alone: MutexGuard<'static, ()>, listener: TcpListener, door: Arc<Door>) {
     while let Ok((stream, _)) = listener.accept().await {
         let door = door.clone();
         // Whoever leaves in mid-answer has what he wants.

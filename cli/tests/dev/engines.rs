@@ -145,7 +145,7 @@ fn a_named_engine_that_is_not_there_or_does_not_work_is_an_error_with_a_way_out(
 fn without_an_engine_an_image_is_told_to_need_one_and_commands_run() {
     let engines = Engines::new(&[]);
     let dev = engines.files(&format!("{}---\n{}", image("boxed", ""), python("hello", ""))).dev();
-    dev.line("f.yaml:3: shop/boxed can't run here: it has no annotation dev.lambent.dev/command and no container");
+    dev.line("f.yaml:3: shop/boxed can't run here: it has no annotation dev.lambent.dev/command, and no container");
     assert!(dev.ok("/fn/shop/hello").starts_with("one "));
     refused_for_want_of_an_engine(&dev);
 }

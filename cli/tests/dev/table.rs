@@ -21,6 +21,10 @@ fn row(dev: &Dev, function: &str) -> Option<Row> {
     let (_, table) = output.rsplit_once("FUNCTION ")?;
     let line = table.lines().find(|line| line.starts_with(function))?;
     let words: Vec<&str> = line.split_whitespace().collect();
+    // Until the Function has a status there is no URL in it.
+    if !words[1].starts_with("http") {
+        return None;
+    }
     assert_eq!(words[1], format!("http://{}/fn/{function}", dev.listen));
     let mut instances = words[2].split('/').map(|number| number.parse().unwrap());
     Some(Row {

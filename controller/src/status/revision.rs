@@ -2,7 +2,7 @@
 //! `Startable` False while none can start.
 
 use jiff::Timestamp;
-use lambent_api::{ConditionType, Conditions, Reason, RevisionStatus, meta::LABEL_REVISION};
+use lambent_api::{ConditionType, Conditions, PulledImages, Reason, RevisionStatus, meta::LABEL_REVISION};
 
 use super::Counts;
 use crate::memory::{Seen, State};
@@ -19,6 +19,8 @@ pub(crate) struct View<'a> {
     pub(crate) trouble: Option<&'a Reason>,
     /// Its instances.
     pub(crate) counts: Counts,
+    /// How far its image is, where it is pulled ahead.
+    pub(crate) images: Option<PulledImages>,
 }
 
 /// Why no instance of a Revision can start: nothing if one answers. What an instance says now goes
@@ -50,14 +52,19 @@ pub(crate) fn status(old: &RevisionStatus, view: &View<'_>, now: Timestamp) -> R
         observed_generation: view.generation,
         instances: view.counts.live(),
         ready: view.counts.ready,
+        parked: view.counts.parked,
         selector: format!("{LABEL_REVISION}={}", view.name),
+        images: view.images.clone(),
     }
 }
 
 /// Whether two differ in nothing but numbers.
 pub(crate) fn same_words(one: &RevisionStatus, other: &RevisionStatus) -> bool {
-    let words = |s: &RevisionStatus| RevisionStatus { instances: 0, ready: 0, ..s.clone() };
-    without_generation(words(one)) == without_generation(words(other))
+    let done = |s: &RevisionStatus| s.images.as_ref().and_then(|images| images.nodes_until.clone());
+    // How many nodes have the image is a number too; that all have it is not.
+    let same_images = done(one) == done(other);
+    let words = |s: &RevisionStatus| RevisionStatus { instances: 0, ready: 0, parked: 0, images: None, ..s.clone() };
+    same_images && without_generation(words(one)) == without_generation(words(other))
 }
 
 /// The generation changes with every change of the wanted count.
@@ -69,6 +76,7 @@ fn without_generation(mut status: RevisionStatus) -> RevisionStatus {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use lambent_api::InstanceRef;
 
     use super::*;
@@ -84,6 +92,7 @@ mod tests {
             proven,
             trouble,
             counts: Counts { ready: 1, starting: 2, ..Counts::default() },
+            images: None,
         }
     }
 
@@ -132,5 +141,21 @@ mod tests {
         other.instances = 9;
         assert_ne!(one, other);
         assert!(same_words(&one, &other));
+    }
+
+    #[test]
+    fn one_more_node_with_the_image_is_no_news_and_the_last_one_is() {
+        let images = |pulled, until: Option<i64>| {
+            let nodes_until = until.map(|second| Time(Timestamp::from_second(second).unwrap()));
+            let images = PulledImages { nodes: 3, pulled, nodes_until, ..PulledImages::default() };
+            status(
+                &RevisionStatus::default(),
+                &View { images: Some(images), ..view(true, None) },
+                Timestamp::UNIX_EPOCH,
+            )
+        };
+        assert_ne!(images(1, None), images(2, None));
+        assert!(same_words(&images(1, None), &images(2, None)));
+        assert!(!same_words(&images(2, None), &images(3, Some(1))));
     }
 }

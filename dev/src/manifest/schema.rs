@@ -53,8 +53,8 @@ static FUNCTION: LazyLock<Option<Schema>> = LazyLock::new(|| {
     Some(version.schema?.open_api_v3_schema?.into())
 });
 
-/// As a server reads it: what is empty (null) and may not be so is as if it was not said. A label without a
-/// text has an empty one.
+/// As `kubectl apply` has it: what is empty (null) is as if it was not said. A label without a text has an
+/// empty one.
 pub(super) fn without_nulls(mut function: Value) -> Value {
     if let Some(schema) = FUNCTION.as_ref() {
         prune(schema, &mut function);
@@ -72,7 +72,7 @@ fn prune(schema: &Schema, value: &mut Value) {
     match value {
         Value::Object(fields) => {
             // One that nobody knows is kept, to be told.
-            let is_kept = |name: &str| described(schema, name).is_none_or(|schema| schema.nullable);
+            let is_kept = |name: &str| described(schema, name).is_none();
             fields.retain(|name, field| !field.is_null() || is_kept(name));
             for (name, field) in fields {
                 if let Some(schema) = described(schema, name) {

@@ -3,7 +3,7 @@
 
 pub mod observe;
 pub mod pod;
-mod refusal;
+pub mod refusal;
 
 use futures::{Stream, StreamExt, TryStreamExt, future, stream::BoxStream};
 use k8s_openapi::api::core::v1::Pod;
@@ -94,3 +94,6 @@ fn translate(event: watcher::Event<Pod>) -> Option<Event> {
         watcher::Event::Delete(pod) => observe::instance(&pod).map(Event::Gone),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,7 @@ pub fn instance(pod: &Pod) -> Option<Instance> {
         namespace: pod.metadata.namespace.clone()?,
         function: labels.get(LABEL_FUNCTION)?.clone(),
         revision: labels.get(LABEL_REVISION)?.clone(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         placed: if address.is_none() { placed(pod) } else { None },
         address,
         phase: phase(pod),

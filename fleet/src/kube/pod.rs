@@ -164,4 +164,4 @@ fn seconds_rounded_up(duration: Duration) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

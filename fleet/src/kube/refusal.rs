@@ -6,7 +6,7 @@ use lambent_api::Reason;
 use crate::StartError;
 
 /// What a failed creation means.
-pub(super) fn of(error: Error) -> StartError {
+pub fn of(error: Error) -> StartError {
     match error {
         Error::Api(status) => match reason(&status) {
             Some(reason) => StartError::Refused(Reason::new(reason, status.message)),

@@ -63,6 +63,7 @@ impl Table {
             namespace,
             function: order.revision.spec.function.clone(),
             revision: order.revision.metadata.name.clone().unwrap_or_default(),
+            node: None,
             address: None,
             phase: Phase::Starting,
             placed: None,

@@ -73,13 +73,13 @@ impl Desk {
     }
 
     /// An agent has connected. Whether it may stay.
-    pub fn join(&mut self, node: Arc<str>, session: u64, to: UnboundedSender<ToNode>) -> bool {
+    pub fn join(&mut self, node: &Arc<str>, session: u64, to: UnboundedSender<ToNode>) -> bool {
         let agents = self.agents.entry(node.clone()).or_default();
         if agents.len() >= MAX_AGENTS {
             return false;
         }
         let mut agent = Agent { session, to, asked: HashSet::new() };
-        let here = self.awaited.iter().filter(|(_, pod)| pod.node == node);
+        let here = self.awaited.iter().filter(|(_, pod)| pod.node == *node);
         here.for_each(|(uid, pod)| agent.ask(uid, pod));
         agents.push(agent);
         true
@@ -114,7 +114,7 @@ mod tests {
 
     fn agent(desk: &mut Desk, node: &str, session: u64) -> UnboundedReceiver<ToNode> {
         let (to, said) = mpsc::unbounded_channel();
-        assert!(desk.join(node.into(), session, to));
+        assert!(desk.join(&node.into(), session, to));
         said
     }
 
@@ -178,7 +178,7 @@ mod tests {
         for session in 0..MAX_AGENTS as u64 {
             agent(&mut desk, "a", session);
         }
-        assert!(!desk.join("a".into(), 99, mpsc::unbounded_channel().0));
+        assert!(!desk.join(&"a".into(), 99, mpsc::unbounded_channel().0));
         agent(&mut desk, "b", 100);
         desk.leave("a", 0);
         agent(&mut desk, "a", 101);

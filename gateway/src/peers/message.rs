@@ -7,10 +7,7 @@ use lambent_api::{FunctionKey, InstanceRef, Protocol};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{
-    pool::{Grant, Started},
-    refusal::Refusal,
-};
+use crate::{cold_start::Started, pool::Grant, refusal::Refusal};
 
 /// One line. The side that has connected sends the first half, the other side the second.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -77,8 +74,13 @@ pub struct Granted {
     #[serde(default)]
     pub protocol: Protocol,
     pub seen: f64,
+    #[serde(default)]
+    pub placed: Option<f64>,
     pub addressed: Option<f64>,
     pub answered: Option<f64>,
+    /// When it was asked to go on after it was frozen, and when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thawed: Option<(f64, f64)>,
 }
 
 impl Granted {
@@ -94,8 +96,10 @@ impl Granted {
             early: grant.target.is_early(),
             protocol: grant.target.protocol(),
             seen: age(grant.started.seen),
+            placed: grant.started.placed.map(age),
             addressed: grant.started.addressed.map(age),
             answered: grant.started.answered.map(age),
+            thawed: grant.started.thawed.map(|(asked, ran)| (age(asked), age(ran))),
         })
     }
 
@@ -105,7 +109,14 @@ impl Granted {
             let age = Duration::try_from_secs_f64(age).unwrap_or_default();
             now.checked_sub(age).unwrap_or(now)
         };
-        Started { seen: at(self.seen), addressed: self.addressed.map(at), answered: self.answered.map(at) }
+        Started {
+            asked: None,
+            seen: at(self.seen),
+            placed: self.placed.map(at),
+            addressed: self.addressed.map(at),
+            answered: self.answered.map(at),
+            thawed: self.thawed.map(|(asked, ran)| (at(asked), at(ran))),
+        }
     }
 }
 

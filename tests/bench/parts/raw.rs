@@ -14,6 +14,7 @@ use kube::{
     api::{DeleteParams, ListParams, LogParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
+use lambent_api::meta::LABEL_FUNCTION;
 use lambent_tests::{Context, Gateway, Request, wait::await_condition_for};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -23,6 +24,8 @@ const PORT: u16 = 8080;
 const TRY_EVERY: Duration = Duration::from_millis(1);
 /// No pod takes this long.
 const LIMIT: Duration = Duration::from_secs(60);
+/// The Function whose instances stay.
+pub const STAYS: &str = "parked";
 /// Label of all pods of this kind.
 const LABEL: &str = "bench.lambent.dev/raw";
 
@@ -68,13 +71,24 @@ fn as_kubectl_runs_it(name: &str, image: &str) -> Value {
 
 /// Starts a bare pod and calls it at its own address as soon as the API tells that.
 pub async fn pod(cx: &Context, name: &str, image: &str, path: &str) -> anyhow::Result<Stages> {
+    created(cx, name, bare(name, image), path).await
+}
+
+/// The same on a node that is chosen beforehand: no scheduler looks at it.
+pub async fn pod_on(cx: &Context, node: &str, name: &str, image: &str, path: &str) -> anyhow::Result<Stages> {
+    let mut pod = bare(name, image);
+    pod["spec"]["nodeName"] = node.into();
+    created(cx, name, pod, path).await
+}
+
+async fn created(cx: &Context, name: &str, pod: Value, path: &str) -> anyhow::Result<Stages> {
     let pods: Api<Pod> = cx.api();
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut events = pin!(watcher::watcher(pods.clone(), config).default_backoff());
     // Lists first, so that nothing is missed of what comes after it.
     while !matches!(events.next().await, Some(Ok(watcher::Event::InitDone)) | None) {}
     let (begun, clock) = (Instant::now(), SystemTime::now());
-    pods.create(&PostParams::default(), &serde_json::from_value(bare(name, image))?).await?;
+    pods.create(&PostParams::default(), &serde_json::from_value(pod)?).await?;
     let address = timeout(LIMIT, async {
         while let Some(event) = events.next().await {
             if let Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) = event
@@ -155,10 +169,11 @@ pub async fn clean_up(cx: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until no pod is left in the namespace.
+/// Waits until no pod is left in the namespace, but for those of the Function that keeps some.
 pub async fn nothing_runs(cx: &Context) {
+    let others = ListParams::default().labels(&format!("{LABEL_FUNCTION}!={STAYS}"));
     await_condition_for(Duration::from_secs(120), "all pods to be gone", async || {
-        let left = cx.api::<Pod>().list_metadata(&ListParams::default()).await?.items.len();
+        let left = cx.api::<Pod>().list_metadata(&others).await?.items.len();
         ensure!(left == 0, "{left} pods");
         Ok(())
     })

@@ -88,6 +88,18 @@ async fn only_the_controllers_role_creates_pods() {
 }
 
 #[tokio::test]
+async fn nodes_are_seen_only_where_images_are_pulled_ahead() {
+    let cluster = Cluster::from_env().await;
+    let namespaced = ["--set", "scope=namespaced", "--set", "watchedNamespace=shop"];
+    for (more, sees) in [(&[][..], true), (&["--set", "controller.pullAhead=0"], false), (&namespaced, false)] {
+        let manifests = template(&cluster, more).await.expect();
+        assert_eq!(manifests.contains("resources: [nodes]"), sees, "{more:?}");
+    }
+    let off = template(&cluster, &["--set", "controller.pullAhead=0"]).await.expect();
+    assert!(off.contains(r#"{name: LAMBENT_PULL_AHEAD, value: "0"}"#), "zero is not the default");
+}
+
+#[tokio::test]
 async fn only_a_part_with_several_pods_has_a_disruption_budget() {
     let cluster = Cluster::from_env().await;
     let budgets = async |more: &[&str]| -> Vec<PodDisruptionBudget> {
@@ -117,10 +129,11 @@ async fn the_last_gateway_is_not_evicted() {
         })
         .await;
         let pods: Api<Pod> = Api::namespaced(cx.client.clone(), NAMESPACE);
+        let at_once: Api<Pod> = Api::namespaced(cx.impatient.clone(), NAMESPACE);
         let hello = cx.deploy("hello", json!({"image": cx.image("hello"), "scale": {"min": 1}})).await;
         under_load(&hello, 2, "/", async {
             pods.evict(&names[0], &EvictParams::default()).await.unwrap();
-            let refused = pods.evict(&names[1], &EvictParams::default()).await;
+            let refused = at_once.evict(&names[1], &EvictParams::default()).await;
             system.settled("gateway").await;
             let Err(kube::Error::Api(status)) = refused else { panic!("the last gateway was evicted") };
             assert!(status.code == 429 && status.message.contains("disruption budget"), "{status:?}");

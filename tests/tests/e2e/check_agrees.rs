@@ -33,7 +33,6 @@ const SPECS: &[&str] = &[
     "{image: a, imagePullPolicy: null}",
     "{image: a, protocol: null}",
     "{image: null}",
-    "{image: a, concurency: null}",
     "null",
     "{}",
     "[]",

@@ -77,6 +77,8 @@ async fn the_controller_can_make_pods_but_not_change_functions() {
     assert!(controller.may("create", "", "pods").await);
     controller.may_not("lambent.dev", "functions", &WRITE).await;
     controller.may_not("", "secrets", &["list", "watch", "create", "update", "patch", "delete"]).await;
+    assert!(controller.may("list", "", "nodes").await, "images are pulled ahead");
+    controller.may_not("", "nodes", &WRITE).await;
     controller.may_not("rbac.authorization.k8s.io", "clusterroles", &WRITE).await;
 }
 

@@ -102,6 +102,38 @@ async fn one_call_starts_one_instance() {
 }
 
 #[tokio::test]
+async fn a_burst_starts_no_more_instances_than_it_has_calls() {
+    with_temp_ns(async |cx: Context| {
+        let slow = cx.deploy("slow", json!({"image": cx.image("slow"), "scale": {"max": 50, "idle": "2s"}})).await;
+        slow.await_instances(0).await;
+        let no_more = async || {
+            let count = slow.instances().await?.len();
+            ensure!(count <= 6, "{count} instances");
+            Ok(())
+        };
+        let answers = holds_while("at most 6 instances", no_more, slow.call_at_once(6, "/?ms=6000")).await;
+        let runs = Run::all(answers);
+        assert_eq!(Run::most_at_once(&runs), 1, "{runs:?}");
+        assert!(Run::hosts(&runs).len() > 3, "one waited for the other: {runs:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_burst_on_one_function_does_not_keep_another_asleep() {
+    with_temp_ns(async |cx: Context| {
+        let burst = cx.deploy("burst", json!({"image": cx.image("slow"), "scale": {"max": 8, "idle": "2s"}})).await;
+        let single = cx.deploy("single", json!({"image": cx.image("slow"), "scale": {"idle": "2s"}})).await;
+        tokio::join!(burst.await_instances(0), single.await_instances(0));
+        let (runs, other) = tokio::join!(burst.call_at_once(40, "/?ms=1000"), single.call("/?ms=1"));
+        let other = Run::of(&other.expect(200));
+        let last = Run::all(runs).iter().map(|run| run.to).max();
+        assert!(last > Some(other.to), "the single call was answered after the burst: {other:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_idle_function_goes_to_zero_and_says_so() {
     with_temp_ns(async |cx: Context| {
         let slow = cx.deploy("slow", json!({"image": cx.image("slow"), "scale": {"max": 3, "idle": "2s"}})).await;

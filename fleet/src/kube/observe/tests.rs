@@ -10,6 +10,7 @@ metadata:
   creationTimestamp: 2026-03-01T10:00:00Z
   labels: {{lambent.dev/function: hello, lambent.dev/revision: hello-0123456789}}
 spec:
+  nodeName: node-1
   containers:
   - {{name: istio-proxy, ports: [{{containerPort: 15001}}]}}
   - {{name: function, ports: [{{containerPort: 8080}}]}}
@@ -49,6 +50,7 @@ fn a_running_pod_is_found_at_the_port_of_its_function() {
     let instance = seen(RUNNING);
     assert_eq!(instance.phase, Phase::Running);
     assert_eq!(instance.address, Some("10.244.0.7:8080".parse().unwrap()));
+    assert_eq!(instance.node.as_deref(), Some("node-1"));
     assert_eq!(instance.id, InstanceRef { name: "hello-0123456789-0".into(), uid: "u-1".into() });
     assert_eq!((instance.function.as_str(), instance.revision.as_str()), ("hello", "hello-0123456789"));
     assert_eq!((instance.namespace.as_str(), instance.restarts), ("shop", 2));

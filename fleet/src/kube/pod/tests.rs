@@ -4,7 +4,7 @@ use lambent_api::{FunctionSpec, Settings};
 
 use super::*;
 
-fn order(function: &str) -> Order {
+pub(in crate::kube) fn order(function: &str) -> Order {
     let spec: FunctionSpec = serde_yaml::from_str(function).unwrap();
     let revision = format!(
         "
