@@ -2,6 +2,8 @@
 
 use std::{
     convert::Infallible,
+    net::Shutdown,
+    os::{fd::AsFd, unix::net::UnixStream},
     path::PathBuf,
     sync::Arc,
     task::{Context, Poll},
@@ -62,6 +64,8 @@ struct State {
     /// Listed, but gone when their status is asked for.
     vanishing: bool,
     lists: u32,
+    /// A second hold on each, to end them.
+    connections: Vec<UnixStream>,
 }
 
 /// The runtime; it stops when it is dropped.
@@ -103,6 +107,9 @@ impl FakeRuntime {
     pub(crate) async fn stop(&mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
+        for connection in self.state.lock().connections.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
     }
 
     /// As one that starts again: another socket in place of the old one.
@@ -120,12 +127,15 @@ impl Drop for FakeRuntime {
 
 fn serve(socket: PathBuf, service: Service) -> JoinHandle<()> {
     let listener = UnixListener::bind(socket).unwrap();
-    let incoming = stream::unfold(listener, |listener| async {
+    let state = service.0.clone();
+    let incoming = stream::unfold((listener, state), |(listener, state)| async {
         let stream = listener.accept().await.map(|(stream, _)| stream);
-        Some((stream, listener))
+        if let Ok(stream) = &stream {
+            state.lock().connections.push(stream.as_fd().try_clone_to_owned().unwrap().into());
+        }
+        Some((stream, (listener, state)))
     });
     tokio::spawn(async move {
-        // Connections end with this task.
         Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
     })
 }
