@@ -82,6 +82,11 @@ impl Stages {
         self.0.iter().flatten().sum()
     }
 
+    /// All of them but the last: what was not waiting for the instance is not its start.
+    pub fn until_answered(&self) -> f64 {
+        self.0[..STAGES.len() - 1].iter().flatten().sum()
+    }
+
     /// As more entries of a `Server-Timing`: `, cold-order;dur=12.34`.
     pub fn add_to(&self, server_timing: &mut String) {
         for (stage, seconds) in self.iter() {
@@ -124,7 +129,7 @@ mod tests {
         let expected = ", cold-decide;dur=1.00, cold-write;dur=5.00, cold-order;dur=10.00, cold-schedule;dur=10.00, \
                         cold-address;dur=124.00, cold-answer;dur=150.00, cold-forward;dur=1.00";
         assert_eq!(written(stages), expected);
-        assert!((stages.total() - 0.301).abs() < 1e-9);
+        assert!((stages.total() - 0.301).abs() < 1e-9 && (stages.until_answered() - 0.3).abs() < 1e-9);
     }
 
     #[test]

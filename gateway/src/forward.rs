@@ -334,7 +334,7 @@ fn thaw(record: &Record, permit: &Permit) -> Option<f64> {
 }
 
 fn server_timing(waited: f64, cold: Option<&Stages>, thaw: Option<f64>, function: f64) -> HeaderValue {
-    let started = cold.map_or(0.0, Stages::total);
+    let started = cold.map_or(0.0, Stages::until_answered);
     let queue = (waited - started - thaw.unwrap_or(0.0)).max(0.0) * 1e3;
     let mut text = format!("queue;dur={queue:.2}, cold;dur={:.2}, function;dur={:.2}", started * 1e3, function * 1e3);
     if let Some(stages) = cold {

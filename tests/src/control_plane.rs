@@ -71,7 +71,7 @@ impl Daemon {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         signal("KILL", self.pid)?;
         await_condition(format!("the end of {}", self.name), async || {
-            ensure!(!is_alive(&of("stat")), "{} is there", self.pid);
+            ensure!(!is_alive(&of("")), "{} is there", self.pid);
             Ok(())
         })
         .await;
@@ -82,9 +82,10 @@ impl Daemon {
     }
 }
 
-/// A zombie holds nothing any more.
-fn is_alive(stat: &Path) -> bool {
-    fs::read_to_string(stat).is_ok_and(|text| !text.contains(") Z "))
+/// A zombie holds nothing any more, once its last thread has ended: until then its ports are taken.
+fn is_alive(process: &Path) -> bool {
+    let threads = || fs::read_dir(process.join("task")).map_or(0, Iterator::count);
+    fs::read_to_string(process.join("stat")).is_ok_and(|text| !text.contains(") Z ") || threads() > 1)
 }
 
 fn variables(pid: u32) -> anyhow::Result<Vec<String>> {
