@@ -19,6 +19,8 @@ pub enum ConditionType {
     ImageResolved,
     /// Revision: False, with the pod's own reason, while no instance can start.
     Startable,
+    /// Function: instances that the load does not need are frozen, or why they can't be.
+    Parked,
 }
 
 impl fmt::Display for ConditionType {

@@ -31,11 +31,13 @@ use crate::{ByteSize, Duration, FunctionKey, Template};
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.revision"),
     printcolumn(name = "Instances", type_ = "integer", json_path = ".status.instances"),
+    printcolumn(name = "Parked", type_ = "integer", json_path = ".status.parked", priority = 1),
     printcolumn(name = "URL", type_ = "string", json_path = ".status.url"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     validation = Rule::new("size(self.metadata.name) <= 40").message("the name must have at most 40 characters: the names of Revisions and instances are made from it"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("the name must be a DNS label: lower case letters, digits and '-'; it becomes a host name")
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("the name must be a DNS label: lower case letters, digits and '-'; it becomes a host name"),
+    validation = Rule::new("self.spec.scale.parked == 0 || !(has(self.spec.readinessProbe) || has(self.spec.livenessProbe))").message("scale.parked and probes exclude each other: the kubelet would probe a frozen process and end it")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct FunctionSpec {
@@ -112,11 +114,15 @@ impl Default for Queue {
 /// How many instances, over all Revisions of the Function.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(inline, extend("x-kubernetes-validations" = [{"rule": "self.min <= self.max", "message": "scale.min must not be more than scale.max"}]))]
+#[schemars(inline, extend("x-kubernetes-validations" = [{"rule": "self.min <= self.max", "message": "scale.min must not be more than scale.max"}, {"rule": "self.parked <= self.max", "message": "scale.parked must not be more than scale.max"}]))]
 pub struct Scale {
     /// Warm instances: kept ready whatever the load.
     #[schemars(range(min = 0, max = 10_000))]
     pub min: i32,
+    /// Instances kept beside those: started, then frozen until a request needs one. They use memory
+    /// and no CPU. Needs the node agent; excludes probes.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub parked: i32,
     /// Never more than this.
     #[schemars(range(min = 1, max = 10_000))]
     pub max: i32,
@@ -127,7 +133,7 @@ pub struct Scale {
 
 impl Default for Scale {
     fn default() -> Self {
-        Self { min: 0, max: 100, idle: Duration::from_secs(60) }
+        Self { min: 0, parked: 0, max: 100, idle: Duration::from_secs(60) }
     }
 }
 
@@ -155,7 +161,8 @@ impl Default for Rollout {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FunctionStatus {
-    /// `Ready`, `Reconciling`, `Stalled` (as kstatus reads them) and `ImageResolved`.
+    /// `Ready`, `Reconciling`, `Stalled` (as kstatus reads them), `ImageResolved`, and `Parked` where
+    /// `scale.parked` is set.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The `metadata.generation` that this status is about.
@@ -177,6 +184,9 @@ pub struct FunctionStatus {
     pub instances: i32,
     /// Instances of these that answer.
     pub ready: i32,
+    /// Instances of these that are frozen until a request needs one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parked: i32,
     /// Label selector of its instances, for the scale subresource.
     pub selector: String,
 }
@@ -187,6 +197,13 @@ impl Function {
         let meta = &self.metadata;
         FunctionKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
     }
+}
+
+/// Most Functions park nothing: their status need not say so.
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+pub(crate) fn is_zero(number: &i32) -> bool {
+    *number == 0
 }
 
 fn default_concurrency() -> i32 {

@@ -29,6 +29,17 @@ pub enum ToNode {
         /// The pod's unique id.
         uid: String,
     },
+    /// Freeze this pod's function: answered by `Parked` or `CantPark`. One that is frozen already is meant to
+    /// stay so.
+    Park {
+        /// The pod's unique id.
+        uid: String,
+    },
+    /// Let this pod's function go on: answered by `Running`.
+    Thaw {
+        /// The pod's unique id.
+        uid: String,
+    },
     /// A sign of life.
     Alive,
     /// Something from a newer version.
@@ -47,6 +58,26 @@ pub enum FromNode {
         /// Its address.
         ip: IpAddr,
     },
+    /// The pod's function is frozen. Said to all gateways, and of everything that is frozen to one that has
+    /// just been connected to.
+    Parked {
+        /// The pod's unique id.
+        uid: String,
+    },
+    /// The pod's function runs, or has ended. Said to all gateways.
+    Running {
+        /// The pod's unique id.
+        uid: String,
+    },
+    /// The pod's function could not be frozen, and runs.
+    CantPark {
+        /// The pod's unique id.
+        uid: String,
+        /// For people.
+        why: String,
+    },
+    /// All that is frozen was said.
+    Synced,
     /// A sign of life.
     Alive,
     /// Something from a newer version.
@@ -71,6 +102,9 @@ mod tests {
         assert_eq!(to_value(ToNode::Forget { uid: uid() }).unwrap(), json!({"type": "forget", "uid": "u-1"}));
         let told = FromNode::At { uid: uid(), ip: "fd00::7".parse().unwrap() };
         assert_eq!(to_value(&told).unwrap(), json!({"type": "at", "uid": "u-1", "ip": "fd00::7"}));
+        assert_eq!(to_value(ToNode::Park { uid: uid() }).unwrap(), json!({"type": "park", "uid": "u-1"}));
+        let refused = FromNode::CantPark { uid: uid(), why: "no freezer".into() };
+        assert_eq!(to_value(&refused).unwrap(), json!({"type": "cantPark", "uid": "u-1", "why": "no freezer"}));
         assert_eq!(to_value(FromNode::Alive).unwrap(), json!({"type": "alive"}));
     }
 

@@ -8,7 +8,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{RevisionKey, Template};
+use crate::{RevisionKey, Template, function::is_zero};
 
 /// An immutable snapshot of what a Function runs. Made by the controller; not meant to be edited.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +88,9 @@ pub struct RevisionStatus {
     pub instances: i32,
     /// Instances of these that answer.
     pub ready: i32,
+    /// Instances of these that are frozen until a request needs one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub parked: i32,
     /// Label selector of its instances, for the scale subresource.
     pub selector: String,
     /// How far its image is on the nodes; absent where images are not pulled ahead.

@@ -25,6 +25,8 @@ pub struct Settings {
     pub queue_timeout: Duration,
     /// Warm instances.
     pub min: u32,
+    /// Instances kept frozen beside those that the load needs.
+    pub parked: u32,
     /// Never more instances than this.
     pub max: u32,
     /// How long the load must have been lower before instances go.
@@ -61,6 +63,17 @@ pub enum InvalidSettings {
         /// scale.max
         max: u32,
     },
+    /// `parked` over `max`.
+    #[error("scale.parked is {parked}, more than scale.max, which is {max}")]
+    ParkedOverMax {
+        /// scale.parked
+        parked: u32,
+        /// scale.max
+        max: u32,
+    },
+    /// The kubelet would end a frozen process.
+    #[error("scale.parked and probes exclude each other: the kubelet would probe a frozen process and end it")]
+    ParkedWithProbe,
     /// A time of zero that would fail every request.
     #[error("{0} must be more than 0s")]
     ZeroDuration(&'static str),
@@ -78,6 +91,7 @@ impl TryFrom<&FunctionSpec> for Settings {
         if min > max {
             return Err(InvalidSettings::MinOverMax { min, max });
         }
+        let parked = parked(spec, max)?;
         at_least("port", spec.template.port, 1)?;
         let concurrency = at_least("concurrency", spec.concurrency, 1)?;
         Ok(Self {
@@ -89,6 +103,7 @@ impl TryFrom<&FunctionSpec> for Settings {
             queue_depth: at_least("queue.depth", spec.queue.depth, 0)? as usize,
             queue_timeout: positive("queue.timeout", spec.queue.timeout)?,
             min,
+            parked,
             max,
             idle: positive("scale.idle", spec.scale.idle)?,
             max_surge: resolve_percent(&spec.rollout.max_surge, max).ok_or(InvalidSettings::MaxSurge)?.max(1),
@@ -97,6 +112,22 @@ impl TryFrom<&FunctionSpec> for Settings {
             image_pull_ahead: spec.image_pull_ahead,
         })
     }
+}
+
+impl Settings {
+    /// Instances that are kept in existence whatever the load, running or frozen.
+    pub fn kept(&self) -> u32 {
+        self.min.saturating_add(self.parked).min(self.max)
+    }
+}
+
+fn parked(spec: &FunctionSpec, max: u32) -> Result<u32, InvalidSettings> {
+    let parked = at_least("scale.parked", spec.scale.parked, 0)?;
+    if parked > max {
+        return Err(InvalidSettings::ParkedOverMax { parked, max });
+    }
+    let probed = spec.template.readiness_probe.is_some() || spec.template.liveness_probe.is_some();
+    if parked > 0 && probed { Err(InvalidSettings::ParkedWithProbe) } else { Ok(parked) }
 }
 
 fn at_least(field: &'static str, value: i32, least: i32) -> Result<u32, InvalidSettings> {
@@ -124,9 +155,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_bounded_by_the_maximum() {
+        let kept = |yaml| settings(yaml).unwrap().kept();
+        assert_eq!(kept("{image: a, scale: {min: 1, parked: 2}}"), 3);
+        assert_eq!(kept("{image: a, scale: {min: 2, parked: 2, max: 3}}"), 3);
+        assert_eq!(kept("{image: a, livenessProbe: {tcpSocket: {port: 1}}}"), 0);
+    }
+
+    #[test]
     fn what_can_not_be_served_is_refused_with_the_field() {
         for (yaml, words) in [
             ("{image: a, scale: {min: 3, max: 2}}", "scale.min is 3"),
+            ("{image: a, scale: {parked: 3, max: 2}}", "scale.parked is 3"),
+            ("{image: a, scale: {parked: 1}, livenessProbe: {tcpSocket: {port: 1}}}", "exclude each other"),
             ("{image: a, concurrency: 0}", "concurrency is 0"),
             ("{image: a, port: 0}", "port is 0"),
             ("{image: a, timeout: 0s}", "timeout must be more"),

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionKey, InstanceRef};
+use crate::{FunctionKey, InstanceRef, Reason};
 
 /// One line from a gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,12 @@ pub struct Load {
     pub ready: u32,
     /// Instances known that do not answer yet.
     pub starting: u32,
+    /// Instances that are frozen, or on the way into that or out of it: neither ready nor starting.
+    #[serde(default)]
+    pub parked: u32,
+    /// Why instances that should be frozen are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_parkable: Option<Reason>,
     /// How long a request has an instance, in seconds, as a moving average; absent until one was served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_seconds: Option<f64>,

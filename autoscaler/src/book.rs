@@ -191,7 +191,19 @@ impl Book {
         if let Some(function) = serving {
             self.serves_no_other(gateway, &function, &key);
         }
-        self.backlog(&key, now)
+        self.backlog(&key, now).or_else(|| self.follow(&key, now))
+    }
+
+    /// What gateways have thawed by themselves and need is asked for too, so that it goes on until the
+    /// load has been lower for `scale.idle`.
+    fn follow(&mut self, key: &RevisionKey, now: Instant) -> Option<Order> {
+        let revision = self.revisions.get_mut(key)?;
+        let settings = self.functions.get(&revision.function)?.settings.as_ref().filter(|s| s.parked > 0)?;
+        if !revision.proven || !revision.load(now).serving {
+            return None;
+        }
+        let busy = revision.busy(settings, now).min(settings.max);
+        revision.raise(busy, Reason::Thawed, now)
     }
 
     /// A gateway sends a Function's requests to one Revision: what it said of the one before is over.
@@ -213,12 +225,15 @@ impl Book {
             return None;
         }
         let wanted = revision.wanted(now);
+        // The gateway lets them go on at once for those who wait.
+        let thawing = load.parked.min(load.queued.div_ceil(settings.concurrency.get()));
+        let ready = load.ready + thawing;
         let situation = Situation {
             queued: load.queued,
             in_flight: load.in_flight,
             arriving: revision.arriving(),
-            ready: load.ready,
-            starting: wanted.saturating_sub(load.ready),
+            ready,
+            starting: wanted.saturating_sub(ready),
             starting_for: revision.starting_for(now),
             concurrency: settings.concurrency.get(),
             service_seconds: load.service_seconds,

@@ -223,6 +223,35 @@ fn a_short_queue_does_not_ask_for_less_than_is_to_be_warm() {
 }
 
 #[test]
+fn what_the_gateway_thaws_is_asked_for_and_kept_for_the_window() {
+    let mut scene = Scene::new(&serde_json::json!({"parked": 3, "max": 20, "idle": "10s"}));
+    assert_eq!(writes(&scene.load("f-1", 0, 2, 2)), [(0, 2, Reason::Thawed)]);
+    scene.revision("f-1", 2);
+    assert!(scene.load("f-1", 0, 1, 2).is_empty());
+    let mut without = Scene::new(&serde_json::json!({"max": 20}));
+    assert!(without.load("f-1", 0, 2, 2).is_empty(), "only where instances are parked");
+}
+
+#[test]
+fn parked_instances_are_as_good_as_ready_for_those_who_wait() {
+    let mut scene = Scene::new(&serde_json::json!({"parked": 5, "max": 20}));
+    let queue = |scene: &mut Scene, queued, parked| {
+        let load = Load {
+            namespace: "shop".into(),
+            function: "f".into(),
+            revision: "f-1".into(),
+            serving: true,
+            queued,
+            parked,
+            service_seconds: Some(1.0),
+            ..Load::default()
+        };
+        writes(&scene.apply(Input::Link(GATEWAY.parse().unwrap(), LinkEvent::Message(Message::Load(load)))))
+    };
+    assert_eq!(queue(&mut scene, 2, 5), [(0, 2, Reason::Backlog)], "no more than wait");
+}
+
+#[test]
 fn an_unproven_revision_gets_no_more_than_its_one_instance() {
     let mut scene = Scene::new(&serde_json::json!({"max": 20}));
     let key = RevisionKey::new("shop", "f-1");

@@ -8,6 +8,8 @@ use serde::Serialize;
 pub enum Reason {
     /// Requests wait.
     Backlog,
+    /// The gateway lets parked instances go on, and more run than are asked for.
+    Thawed,
     /// `scale.min` is more than there is.
     WarmMinimum,
     /// The load has been lower for `scale.idle`.
@@ -23,6 +25,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backlog => "Backlog",
+            Self::Thawed => "Thawed",
             Self::WarmMinimum => "WarmMinimum",
             Self::IdleWindow => "IdleWindow",
             Self::MaximumLowered => "MaximumLowered",

@@ -177,9 +177,14 @@ impl RevisionState {
 
     /// While something waits nothing can go.
     fn needed_now(&self, settings: &Settings, now: Instant) -> u32 {
+        let busy = self.busy(settings, now);
+        if self.load(now).queued > 0 { busy.max(self.wanted(now)) } else { busy }
+    }
+
+    /// Instances that the requests at them need.
+    pub fn busy(&self, settings: &Settings, now: Instant) -> u32 {
         let load = self.load(now);
-        let busy = load.peak_in_flight.max(load.in_flight).div_ceil(settings.concurrency.get());
-        if load.queued > 0 { busy.max(self.wanted(now)) } else { busy }
+        load.peak_in_flight.max(load.in_flight).div_ceil(settings.concurrency.get())
     }
 
     /// A gateway's numbers hold no longer.
@@ -228,6 +233,7 @@ impl RevisionState {
             // Every gateway sees the same instances.
             sum.ready = sum.ready.max(load.ready);
             sum.starting = sum.starting.max(load.starting);
+            sum.parked = sum.parked.max(load.parked);
             sum.service_seconds = sum.service_seconds.or(load.service_seconds);
         }
         sum

@@ -240,6 +240,9 @@ pub struct NodeArgs {
     /// File with a service account token of the audience `lambent-gateway`, bound to this agent's pod
     #[arg(long, env = "LAMBENT_TOKEN_FILE", default_value = "/var/run/secrets/lambent/token")]
     pub token_file: PathBuf,
+    /// Where the node's cgroups are, writable: for parked instances, which are frozen there; without it nothing is
+    #[arg(long, env = "LAMBENT_CGROUPS", value_name = "DIRECTORY")]
+    pub cgroups: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -8,10 +8,13 @@ use std::{
 };
 
 use futures::{Stream, StreamExt};
-use lambent_api::{FunctionKey, signal::Drained};
+use lambent_api::{
+    FunctionKey,
+    signal::{Drained, Message},
+};
 use lambent_fleet::{Fleet, Phase, Stop};
 
-use crate::{context::Context, names};
+use crate::{context::Context, names, parked};
 
 /// The gateway's watch may be faster than ours, but not by more.
 const AHEAD: Duration = Duration::from_secs(10);
@@ -32,12 +35,16 @@ enum Verdict {
 }
 
 /// Follows what gateways say, for ever.
-pub(crate) async fn run<F: Fleet>(context: Arc<Context<F>>, drained: impl Stream<Item = Drained> + Send) {
-    let mut drained = std::pin::pin!(drained.fuse());
+pub(crate) async fn run<F: Fleet>(context: Arc<Context<F>>, said: impl Stream<Item = Message> + Send) {
+    let mut said = std::pin::pin!(said.fuse());
     let mut early: VecDeque<(Drained, Instant)> = VecDeque::new();
     loop {
         tokio::select! {
-            Some(news) = drained.next() => take(&context, &mut early, news).await,
+            Some(message) = said.next() => match message {
+                Message::Drained(news) => take(&context, &mut early, news).await,
+                Message::Load(load) => parked::take(&context, &load),
+                Message::Synced => {}
+            },
             () = tokio::time::sleep(LOOK), if !early.is_empty() => look_again(&context, &mut early).await,
             else => std::future::pending().await,
         }

@@ -9,6 +9,7 @@
 //! registry  --+            decide -> apply
 //!
 //! gateways say "drained" --------------> the grace of a stopping instance is cut short
+//! gateways say what is parked ---------> status
 //! ```
 //!
 //! Decisions are in `plan` and `status`, which know no client and no clock.
@@ -30,6 +31,7 @@ mod memory;
 mod metrics;
 mod names;
 mod observe;
+mod parked;
 mod plan;
 mod probes;
 mod pull;
@@ -48,7 +50,7 @@ use kube::{
         reflector::{self, Store},
     },
 };
-use lambent_api::{Function, FunctionKey, Reason, signal::Drained};
+use lambent_api::{Function, FunctionKey, Reason, signal::Message};
 use lambent_fleet::Fleet;
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -101,7 +103,7 @@ pub async fn run<F: Fleet>(
     config: Config,
     client: Client,
     fleet: F,
-    drained: impl Stream<Item = Drained> + Send + 'static,
+    said: impl Stream<Item = Message> + Send + 'static,
     registry: &prometheus::Registry,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
@@ -116,7 +118,7 @@ pub async fn run<F: Fleet>(
     tasks.spawn(named("watch of Functions", caches::functions(context.clone(), writer)));
     tasks.spawn(named("watch of Revisions", caches::revisions(context.clone())));
     tasks.spawn(named("watch of instances", caches::instances(context.clone())));
-    tasks.spawn(named("drain", drain::run(context.clone(), drained)));
+    tasks.spawn(named("drain", drain::run(context.clone(), said)));
     tasks.spawn(named("Events", publishing));
     if let Some(at_once) = context.config.pull_ahead {
         if at_once > 0 && !context.pulls_ahead() {

@@ -13,7 +13,7 @@ use lambent_api::{FunctionStatus, InstanceRef, Reason, RevisionStatus, Settings}
 use lambent_fleet::{Instance, Phase};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{backoff::Backoff, elapsed::Elapsed, lookup::Lookup};
+use crate::{backoff::Backoff, elapsed::Elapsed, lookup::Lookup, parked::Parked};
 
 /// An order or a stop that no watch has confirmed by then is taken for lost and repeated.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(10);
@@ -83,6 +83,8 @@ pub(crate) struct RevisionMemory {
     refused: bool,
     /// The status as it was written last.
     pub(crate) written: Written<RevisionStatus>,
+    /// What the gateways say of its frozen instances.
+    pub(crate) parked: Option<Box<Parked>>,
 }
 
 struct InstanceMemory {
@@ -133,6 +135,11 @@ impl Memory {
     /// What is remembered of a Revision.
     pub(crate) fn revision(&mut self, name: &str) -> &mut RevisionMemory {
         self.revisions.entry(name.to_owned()).or_default()
+    }
+
+    /// What is remembered of a Revision that was looked at before.
+    pub(crate) fn known_revision(&mut self, name: &str) -> Option<&mut RevisionMemory> {
+        self.revisions.get_mut(name).map(Box::as_mut)
     }
 
     /// Looks at an instance. `probed` says that a readiness probe of its author's decides.

@@ -10,7 +10,7 @@ use crate::{
     status::Counts,
 };
 
-const STATES: [&str; 5] = ["ready", "starting", "unready", "failing", "stopping"];
+const STATES: [&str; 6] = ["ready", "parked", "starting", "unready", "failing", "stopping"];
 /// From a look that changes nothing to a batch of starts at a slow API server.
 const SECONDS: [f64; 10] = [0.0005, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0, 10.0];
 
@@ -28,7 +28,7 @@ pub(crate) enum Ordered {
 /// All metrics of the controller.
 #[derive(Clone)]
 pub(crate) struct Metrics {
-    instances: Gauges<5>,
+    instances: Gauges<6>,
     starts: IntCounterVec,
     stops: IntCounterVec,
     image_pulls: IntCounterVec,
@@ -97,8 +97,8 @@ impl Metrics {
 
     /// The instances of a Function.
     pub(crate) fn instances(&self, function: &FunctionKey, counts: Counts) {
-        let Counts { ready, starting, unready, failing, stopping } = counts;
-        let counts = [ready, starting, unready, failing, stopping].map(i64::from);
+        let Counts { ready, parked, starting, unready, failing, stopping } = counts;
+        let counts = [ready, parked, starting, unready, failing, stopping].map(i64::from);
         self.instances.set([&function.namespace, &function.name], counts);
     }
 

@@ -74,6 +74,7 @@ impl Observed {
             serving: self.status.revision.clone(),
             latest: latest.map(str::to_owned),
             min: settings.min,
+            kept: settings.kept(),
             max: settings.max,
             surge: settings.max_surge,
             deadline: Deadline::of(rollout_left, is_given_up(&self.status), self.is_of_this_spec()),
@@ -152,6 +153,8 @@ pub(crate) struct Told {
     pub(crate) new: RevisionStatus,
     /// Its instances.
     pub(crate) counts: Counts,
+    /// Why instances that should be frozen are not.
+    pub(crate) not_parkable: Option<Reason>,
     /// Why none can start.
     pub(crate) trouble: Option<Reason>,
     /// When its status was written.
@@ -168,8 +171,9 @@ pub(crate) fn tell(
     at: jiff::Timestamp,
 ) -> Told {
     let ordered = memory.ordered(&view.name, now).len();
-    let counts = Counts::of(&view.instances, ordered);
     let remembered = memory.revision(&view.name);
+    let parked = remembered.parked.as_deref().cloned().unwrap_or_default();
+    let counts = Counts::of(&view.instances, ordered).with_parked(parked.count);
     let trouble = status::revision::trouble(&view.instances, remembered.trouble.as_ref());
     let old = remembered.written.or_cached(revision.status.clone().unwrap_or_default(), now);
     let told = status::revision::View {
@@ -181,7 +185,7 @@ pub(crate) fn tell(
         images,
     };
     let new = status::revision::status(&old, &told, at);
-    Told { old, new, counts, written: remembered.written.at(), trouble }
+    Told { old, new, counts, not_parkable: parked.why_not, written: remembered.written.at(), trouble }
 }
 
 /// When the next starting instance becomes overdue.

@@ -25,6 +25,8 @@ pub(crate) struct Input {
     pub(crate) latest: Option<String>,
     /// scale.min
     pub(crate) min: u32,
+    /// Instances to keep whatever the load: those of `scale.min`, and those of `scale.parked`.
+    pub(crate) kept: u32,
     /// scale.max
     pub(crate) max: u32,
     /// rollout.maxSurge
@@ -141,7 +143,7 @@ fn rollout(input: &Input, old: &RevisionView) -> Option<Rollout> {
     Some(Rollout {
         need: need(input, old),
         surge: input.surge,
-        old_live: there(old),
+        old_live: there(old).saturating_sub(spare(input, old)),
         old_ready: ready(old),
         new_live: there(new),
         new_ready: ready(new),
@@ -154,6 +156,13 @@ fn rollout(input: &Input, old: &RevisionView) -> Option<Rollout> {
 /// Instances that the load needs, as the autoscaler sees it.
 fn need(input: &Input, serving: &RevisionView) -> u32 {
     serving.asked.max(input.min).min(input.max)
+}
+
+/// Instances that the load does not need and that are kept all the same, parked. While a new Revision
+/// takes over they stay as they are, beside what the rollout has to say; the new one gets its own when it
+/// serves.
+fn spare(input: &Input, serving: &RevisionView) -> u32 {
+    input.kept.min(input.max).saturating_sub(need(input, serving))
 }
 
 /// Instances for each Revision, in the order of the input: the one that serves comes first, then
@@ -173,12 +182,14 @@ fn share_out(input: &Input, serving: Option<&str>, step: Option<Step>) -> Vec<u3
     for i in order {
         let revision = &input.revisions[i];
         wanted[i] = match step {
-            Some(Step::Run { old, .. } | Step::GivenUp { old, .. }) if is_serving(revision) => old,
+            Some(Step::Run { old, .. } | Step::GivenUp { old, .. }) if is_serving(revision) => {
+                old + spare(input, revision)
+            }
             Some(Step::Run { new, .. } | Step::GivenUp { new, .. }) if is_latest(revision) => new,
             // None that answers may go now.
             Some(Step::Ask { new }) if is_latest(revision) => there(revision).clamp(new, new + input.surge),
             Some(Step::Ask { .. }) if is_serving(revision) => 0,
-            _ if is_serving(revision) => need(input, revision),
+            _ if is_serving(revision) => need(input, revision) + spare(input, revision),
             // It has to prove itself; if nothing serves, with all that it asks for.
             _ if is_latest(revision) && serving.is_some() => 1,
             _ if is_latest(revision) => revision.asked.max(1).min(input.max.max(1)),

@@ -24,7 +24,7 @@ use crate::{
     rollout::Step,
     status::{
         self, Counts, Due,
-        function::{Image, Progress, View},
+        function::{Image, Parking, Progress, View},
     },
 };
 
@@ -53,6 +53,7 @@ pub(crate) async fn report<F>(
         latest: latest.revision().map(|r| r.key().name),
         progress: progress(observed, latest, plan, told),
         image: image(context, observed, latest),
+        parking: parking(observed, plan, told),
         counts,
         from_files: from_files(function, observed, plan, told),
         restarted: latest.begins_anew(),
@@ -142,6 +143,19 @@ fn from_files(function: &Function, observed: &Observed, plan: &Plan, told: &[Tol
     is_process(&function.spec.template).then(|| serving.map_or(0, |(_, told)| told.counts.ready))
 }
 
+fn parking(observed: &Observed, plan: &Plan, told: &[Told]) -> Parking {
+    if observed.settings.as_ref().is_none_or(|settings| settings.parked == 0) {
+        return Parking::Off;
+    }
+    let mut all = observed.revisions.iter().zip(told);
+    let serving = all.find(|(revision, _)| revision.metadata.name == plan.serving).map(|(_, told)| told);
+    match serving {
+        Some(Told { not_parkable: Some(why), .. }) => Parking::Impossible(why.clone()),
+        Some(told) if told.counts.parked > 0 => Parking::Parked,
+        _ => Parking::Unknown,
+    }
+}
+
 fn is_proven(told: &Told) -> bool {
     told.new.conditions.is_true(ConditionType::Ready)
 }
@@ -178,6 +192,7 @@ pub(crate) async fn nothing_to_serve<F>(
         latest: observed.status.latest_revision.clone(),
         progress: Progress::Invalid(observed.invalid.clone().unwrap_or_default()),
         image: Image::Unknown,
+        parking: Parking::Unknown,
         counts: Counts::default(),
         from_files: None,
         restarted: false,

@@ -156,7 +156,7 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     let record = Record::new(lambent_autoscaler::metrics::Metrics::register(&registry)?);
     let (inside_sender, inside) = oneshot::channel();
     let (news_sender, news_receiver) = mpsc::channel(NEWS);
-    let (drained_sender, drained) = mpsc::channel(NEWS);
+    let (said_sender, said) = mpsc::channel(NEWS);
     let roles_end = CancellationToken::new();
 
     // All of them end with this set.
@@ -191,12 +191,12 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     ));
     let Ok(inside) = inside.await else { return gateway_end(gateway.await) };
     let retirer = link::DirectRetirer { directory: inside.directory.clone(), store: store.clone() };
-    tasks.spawn(named("the link", link::follow(inside, news_sender, drained_sender)));
+    tasks.spawn(named("the link", link::follow(inside, news_sender, said_sender)));
     let writer = lambent_autoscaler::kube::KubeWriter(client.clone());
     tasks.spawn(named("the autoscaler", run_core(news_receiver, writer, retirer, record, roles_end.clone())));
-    let drained = stream::unfold(drained, async |mut drained| drained.recv().await.map(|one| (one, drained)));
+    let said = stream::unfold(said, async |mut said| said.recv().await.map(|one| (one, said)));
     let controller =
-        controller(url.clone(), client, fleet.clone(), store.clone(), drained, registry.clone(), roles_end.clone());
+        controller(url.clone(), client, fleet.clone(), store.clone(), said, registry.clone(), roles_end.clone());
     tasks.spawn(named("the controller", controller));
     tasks.spawn(named("the files", loader.run(first)));
     tasks.spawn(announce(url, is_ready));
@@ -268,7 +268,7 @@ async fn controller(
     client: kube::Client,
     fleet: ProcessFleet,
     store: Store,
-    drained: impl futures::Stream<Item = lambent_api::signal::Drained> + Send + 'static,
+    said: impl futures::Stream<Item = lambent_api::signal::Message> + Send + 'static,
     registry: Registry,
     shutdown: CancellationToken,
 ) {
@@ -280,7 +280,7 @@ async fn controller(
         pull_ahead: None,
         builder: Some(Arc::new(Builds::new(fleet.clone(), store))),
     };
-    if let Err(error) = lambent_controller::run(config, client, fleet, drained, &registry, shutdown).await {
+    if let Err(error) = lambent_controller::run(config, client, fleet, said, &registry, shutdown).await {
         warn!(%error, "the controller");
     }
 }

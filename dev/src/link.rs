@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use lambent_api::{
     Function, Revision,
-    signal::{Drained, Message, Retire, Retired},
+    signal::{Message, Retire, Retired},
 };
 use lambent_autoscaler::{book::Input, core::Retirer, link::LinkEvent};
 use lambent_fleet::process::launch::is_process;
@@ -24,7 +24,7 @@ use crate::store::{Key, Kind, Store};
 const GATEWAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Passes the gateway's signals on for as long as it runs.
-pub(crate) async fn follow(inside: Inside, autoscaler: mpsc::Sender<Input>, drained: mpsc::Sender<Drained>) {
+pub(crate) async fn follow(inside: Inside, autoscaler: mpsc::Sender<Input>, controller: mpsc::Sender<Message>) {
     let link = |event| autoscaler.send(Input::Link(GATEWAY, event));
     if autoscaler.send(Input::Gateways(BTreeSet::from([GATEWAY]))).await.is_err() {
         return;
@@ -33,11 +33,11 @@ pub(crate) async fn follow(inside: Inside, autoscaler: mpsc::Sender<Input>, drai
         let (now, mut later) = inside.signals.subscribe();
         let _ = link(LinkEvent::Up).await;
         for line in now {
-            pass_on(&line, &link, &drained).await;
+            pass_on(&line, &link, &controller).await;
         }
         loop {
             match later.recv().await {
-                Ok(line) => pass_on(&line, &link, &drained).await,
+                Ok(line) => pass_on(&line, &link, &controller).await,
                 // Too slow: the present state is told anew.
                 Err(RecvError::Lagged(_)) => break,
                 Err(RecvError::Closed) => return,
@@ -47,15 +47,13 @@ pub(crate) async fn follow(inside: Inside, autoscaler: mpsc::Sender<Input>, drai
     }
 }
 
-async fn pass_on<F>(line: &Bytes, link: &impl Fn(LinkEvent) -> F, drained: &mpsc::Sender<Drained>)
+async fn pass_on<F>(line: &Bytes, link: &impl Fn(LinkEvent) -> F, controller: &mpsc::Sender<Message>)
 where
     F: Future<Output = Result<(), mpsc::error::SendError<Input>>>,
 {
-    match serde_json::from_slice(line) {
+    match serde_json::from_slice::<Message>(line) {
         Ok(message) => {
-            if let Message::Drained(instance) = &message {
-                let _ = drained.send(instance.clone()).await;
-            }
+            let _ = controller.send(message.clone()).await;
             let _ = link(LinkEvent::Message(message)).await;
         }
         Err(error) => debug!(%error, "a signal is not understood"),

@@ -52,7 +52,9 @@ fn ignored(function: &Function, process: bool) -> Vec<String> {
         ("command (the annotation dev.lambent.dev/command is run)", process && !template.command.is_empty()),
         ("args (the annotation dev.lambent.dev/command is run)", process && !template.args.is_empty()),
     ];
-    let own = all.into_iter().filter(|(_, is_set)| *is_set).map(|(field, _)| field.to_owned());
+    let parked = function.spec.scale.parked > 0;
+    let all = all.into_iter().chain([("scale.parked (nothing is frozen: those instances run)", parked)]);
+    let own = all.filter(|(_, is_set)| *is_set).map(|(field, _)| field.to_owned());
     own.chain(pod_fields(function)).collect()
 }
 

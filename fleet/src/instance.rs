@@ -16,7 +16,7 @@ pub struct Instance {
     pub function: String,
     /// Name of its Revision.
     pub revision: String,
-    /// The machine that it is on, as soon as that is known and if there are several.
+    /// The node where it runs, where there are nodes and that is known.
     pub node: Option<String>,
     /// Where it will listen, as soon as that is known; it need not listen yet.
     pub address: Option<SocketAddr>,

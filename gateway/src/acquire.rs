@@ -77,6 +77,7 @@ impl Function {
         let Some(receiver) = receiver else { return Err(Turned::Down(Refusal::NoRevision)) };
         let mut place = Place { function: self, ticket, granted: receiver };
         let _counted = (origin == Origin::Caller).then(|| Counted::queued(self));
+        self.thaw_if_needed();
         self.tell();
         self.raise_if_needed();
         let limit = self.settings().queue_timeout;

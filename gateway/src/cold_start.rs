@@ -33,6 +33,8 @@ pub struct Started {
     pub addressed: Option<Instant>,
     /// When it first answered.
     pub answered: Option<Instant>,
+    /// When it was last asked to go on after it was frozen, and when it did.
+    pub thawed: Option<(Instant, Instant)>,
 }
 
 /// A first instance was asked for.
@@ -51,7 +53,7 @@ pub struct Stages([Option<f64>; STAGES.len()]);
 impl Started {
     /// An instance that is seen now.
     pub fn seen(asked: Option<Asked>, now: Instant) -> Self {
-        Self { asked, seen: now, placed: None, addressed: None, answered: None }
+        Self { asked, seen: now, placed: None, addressed: None, answered: None, thawed: None }
     }
 
     /// The stages that a request waited through, which came at `arrived` and was sent at `sent`.
@@ -116,6 +118,7 @@ mod tests {
             placed: Some(at(26)),
             addressed: Some(at(150)),
             answered: Some(at(300)),
+            thawed: None,
         };
         let stages = started.stages(zero, at(301));
         let expected = ", cold-decide;dur=1.00, cold-write;dur=5.00, cold-order;dur=10.00, cold-schedule;dur=10.00, \
@@ -160,6 +163,7 @@ mod tests {
                 placed,
                 addressed,
                 answered,
+                thawed: None,
             };
             let known = [asked, Some(started.seen), placed, addressed, answered].into_iter().flatten().max();
             let sent = sent.max(known).max(Some(arrived)).unwrap();

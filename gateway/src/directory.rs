@@ -1,6 +1,7 @@
 //! All Functions, by name: what the request path looks up, and what the watches change.
 
 mod early;
+mod parked;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -18,6 +19,8 @@ use lambent_fleet::{Event, Instance, Phase, probe};
 use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+pub use self::parked::AgentNews;
+use self::parked::ByNode;
 use crate::{
     function::Function,
     hub::Hub,
@@ -82,6 +85,8 @@ pub enum Change {
     },
     /// An instance that answered before does not.
     Away(Arc<Function>, String),
+    /// The agent of a node says something.
+    Agent(Arc<str>, AgentNews),
     /// All that was listed has come before this: the token is cancelled when it is applied.
     Synced(CancellationToken),
 }
@@ -159,6 +164,7 @@ pub struct Applier {
     instances: HashMap<String, Known>,
     /// Unique ids of a Function's instances.
     instances_of: HashMap<FunctionKey, HashSet<String>>,
+    frozen: ByNode,
     /// Instances, of any Function, that do not answer yet.
     starting: Arc<AtomicU32>,
     /// Counts the fleet's restarts: what was not said since the last one is gone.
@@ -173,6 +179,8 @@ struct Known {
     connecting: Option<AbortHandle>,
     /// How many others were starting when it was first seen.
     others: u32,
+    /// Whether it was seen before its process ran: then it can't have been frozen before.
+    seen_starting: bool,
 }
 
 impl Drop for Known {
@@ -202,6 +210,7 @@ impl Applier {
             revisions: HashMap::new(),
             instances: HashMap::new(),
             instances_of: HashMap::new(),
+            frozen: ByNode::default(),
             starting: Arc::default(),
             round: 0,
         }
@@ -230,6 +239,7 @@ impl Applier {
             Change::Fleet(Event::Gone(instance)) => self.instance_gone(&instance.id.uid),
             Change::Fleet(Event::Complete) => self.drop_unsaid(),
             Change::Early { uid, ip } => self.early(&uid, ip),
+            Change::Agent(node, news) => self.agent(&node, news),
             Change::Away(function, uid) => self.connect(&function, &uid),
         }
     }
@@ -336,9 +346,11 @@ impl Applier {
                 }
                 (known.instance, known.round) = (instance, round);
             }
-            None => drop(
-                self.instances.insert(uid.clone(), Known { instance, early: false, round, connecting: None, others }),
-            ),
+            None => {
+                let seen_starting = instance.phase != Phase::Running;
+                let known = Known { instance, early: false, round, connecting: None, others, seen_starting };
+                self.instances.insert(uid.clone(), known);
+            }
         }
         if let (Some(nodes), Some(known)) = (&self.nodes, self.instances.get(&uid)) {
             nodes.follow(&known.instance);
@@ -351,13 +363,16 @@ impl Applier {
         let Some(known) = self.instances.get(uid) else { return };
         let FunctionKey { namespace, name } = known.instance.function_key();
         let Some(function) = self.directory.any(&namespace, &name) else { return };
-        if observe(&function, &known.instance, known.early, &self.starting) {
+        let connect = observe(&function, &known.instance, known.early, &self.starting);
+        self.mind_frozen(&function, known);
+        if connect {
             self.connect(&function, uid);
         }
     }
 
     /// Connects until the instance accepts, unless that is being done.
     fn connect(&mut self, function: &Arc<Function>, uid: &str) {
+        let word = self.word_of_agent(function, uid);
         let Some(known) = self.instances.get_mut(uid) else { return };
         // Without its Revision it isn't known what it speaks.
         let Some(revision) = self.revisions.get(&known.instance.revision_key()) else { return };
@@ -370,6 +385,14 @@ impl Applier {
         let (starting, nodes) = (self.starting.clone(), self.nodes.clone());
         // Ends when the instance accepts; aborted when it goes or restarts.
         let task = tokio::spawn(async move {
+            if let Some(word) = word {
+                // One that is parked is not connected to before it goes on.
+                function.change(|pool| pool.find_mut(&uid).map(|m| m.target.set_protocol(protocol)));
+                word.spoken().await;
+                if function.change(|pool| pool.find_mut(&uid).is_none_or(|m| m.usage != Use::Starting)) {
+                    return;
+                }
+            }
             let stream = probe::until_accepts(address).await;
             if let Some(target) = function.change(|pool| pool.find_mut(&uid).map(|m| m.target.clone())) {
                 target.set_protocol(protocol);
@@ -439,6 +462,9 @@ fn observe(function: &Arc<Function>, instance: &Instance, early: bool, starting:
             starting.fetch_add(1, Ordering::Relaxed);
         }
         let Some(member) = pool.find_mut(&instance.id.uid) else { return (false, None) };
+        if member.node.as_deref() != instance.node.as_deref() {
+            member.node = instance.node.as_deref().map(Arc::from);
+        }
         if std::mem::take(&mut member.gone) {
             // Another gateway has used it before our watch showed it.
             member.usage = Use::Starting;

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    fmt::Write as _,
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -296,7 +297,8 @@ impl Answer {
         let limit = if is_stream(head) { settings.stream_timeout } else { settings.timeout };
         let cold = cold_start(&record, &permit, handed_over);
         let function_time = handed_over.elapsed().as_secs_f64();
-        head.append(headers::SERVER_TIMING, server_timing(record.waited, cold.as_ref(), function_time));
+        let thawed = thaw(&record, &permit);
+        head.append(headers::SERVER_TIMING, server_timing(record.waited, cold.as_ref(), thawed, function_time));
         if record.cold {
             head.insert(headers::COLD_START, HeaderValue::from_static("true"));
         }
@@ -325,12 +327,21 @@ fn cold_start(record: &Record, permit: &Permit, handed_over: Instant) -> Option<
     Some(stages)
 }
 
-fn server_timing(waited: f64, cold: Option<&Stages>, function: f64) -> HeaderValue {
+/// Seconds of the wait that went into thawing the instance, if it did for that.
+fn thaw(record: &Record, permit: &Permit) -> Option<f64> {
+    let (asked, ran) = permit.grant.started.thawed?;
+    (ran > record.arrived).then(|| ran.duration_since(asked.max(record.arrived)).as_secs_f64())
+}
+
+fn server_timing(waited: f64, cold: Option<&Stages>, thaw: Option<f64>, function: f64) -> HeaderValue {
     let started = cold.map_or(0.0, Stages::total);
-    let queue = (waited - started).max(0.0) * 1e3;
+    let queue = (waited - started - thaw.unwrap_or(0.0)).max(0.0) * 1e3;
     let mut text = format!("queue;dur={queue:.2}, cold;dur={:.2}, function;dur={:.2}", started * 1e3, function * 1e3);
     if let Some(stages) = cold {
         stages.add_to(&mut text);
+    }
+    if let Some(seconds) = thaw {
+        let _ = write!(text, ", thaw;dur={:.2}", seconds * 1e3);
     }
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("queue"))
 }

@@ -21,7 +21,7 @@ use crate::{
     metrics::FunctionMetrics,
     owner::{Heir, Owner},
     peers::message::Message,
-    pool::{Drained, Grant, MemberId, Pool, Serving},
+    pool::{Drained, Grant, MemberId, Pool, Serving, parking::Order},
     refusal::Refusal,
 };
 
@@ -101,14 +101,19 @@ impl Function {
     }
 
     /// What only time brings about: idle connections are closed, retired instances that nobody has
-    /// stopped are used again, and what is drained is said again for who has not heard it.
+    /// stopped are used again, what the load does not need is parked, and what is drained is said again for who has not heard it.
     pub fn each_second(self: &Arc<Self>) {
-        let now = Instant::now();
-        let drained = self.change_state(|state| {
-            state.pool.members().iter().for_each(|m| m.target.prune(now));
-            if state.owner.is_me() { state.pool.drained() } else { Vec::new() }
+        let (now, agents) = (Instant::now(), self.hub.agents());
+        let (drained, mut orders, parking) = self.change_state(|state| {
+            let State { pool, owner, .. } = state;
+            pool.members().iter().for_each(|m| m.target.prune(now));
+            let orders = pool.mend_parked(now, agents);
+            let drained = if owner.is_me() { pool.drained() } else { Vec::new() };
+            (drained, orders, pool.park_idle(now, agents))
         });
         drained.into_iter().for_each(|drained| self.drained(drained));
+        orders.extend(parking);
+        self.hub.order(&orders);
     }
 
     /// Stops using all but `keep` instances of a Revision; none if that is another gateway's to say.
@@ -144,11 +149,13 @@ impl Function {
     }
 
     pub(crate) fn change_state<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
-        let (result, lost) = {
+        let (result, lost, thawing) = {
             let mut state = self.state.lock();
             let result = change(&mut state);
-            (result, hand_out(&mut state.pool))
+            let lost = hand_out(&mut state.pool);
+            (result, lost, state.pool.thaw_needed(Instant::now(), self.hub.agents()))
         };
+        self.hub.order(&thawing);
         for (waiter, refusal) in lost {
             let _ = waiter.send(Err(Turned::Down(refusal)));
         }
@@ -211,14 +218,17 @@ impl Function {
         state.pool.start_peaks_anew();
         drop(state);
         let count = |of: fn(&signal::Load) -> u32| i64::from(loads.iter().map(of).sum::<u32>());
-        self.metrics.instances(count(|l| l.ready), count(|l| l.starting));
+        self.metrics.instances([count(|l| l.ready), count(|l| l.starting), count(|l| l.parked)]);
         loads
     }
 
     /// None while another gateway grants the slots: it knows all of it.
     fn loads_of(&self, state: &State) -> Vec<signal::Load> {
         let FunctionKey { namespace, name } = &self.key;
-        if state.owner.is_me() { state.pool.loads(namespace, name, Instant::now()) } else { Vec::new() }
+        if !state.owner.is_me() {
+            return Vec::new();
+        }
+        state.pool.loads(namespace, name, Instant::now(), self.hub.agents())
     }
 
     /// Tells the autoscaler soon how much waits here.
@@ -226,6 +236,17 @@ impl Function {
         if !self.told.swap(true, Ordering::AcqRel) {
             self.hub.changed(self.clone());
         }
+    }
+
+    /// Lets a parked instance go on, if one is to serve those who wait.
+    pub(crate) fn thaw_if_needed(&self) {
+        let thawing = self.state.lock().pool.thaw_needed(Instant::now(), self.hub.agents());
+        self.hub.order(&thawing);
+    }
+
+    /// Tells the agents what they have to do.
+    pub(crate) fn order(&self, orders: &[(Arc<str>, Order)]) {
+        self.hub.order(orders);
     }
 
     /// Asks for a first instance while somebody waits and none is wanted. It does so itself, so
@@ -277,6 +298,7 @@ pub(crate) mod tests {
     use crate::{
         hub::{News, Raise},
         metrics::Metrics,
+        pool::parking::NoAgents,
     };
 
     struct NoRaise;
@@ -292,7 +314,7 @@ pub(crate) mod tests {
         let (news, receiver) = mpsc::unbounded_channel();
         let spec: FunctionSpec = serde_json::from_value(serde_json::json!({"image": "a", "concurrency": 1})).unwrap();
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap()).of("shop", "hello");
-        let hub = Arc::new(Hub::new(news, Box::new(NoRaise)));
+        let hub = Arc::new(Hub::new(news, Box::new(NoRaise), Arc::new(NoAgents { since: Instant::now() })));
         let settings = Arc::new(Settings::try_from(&spec).unwrap());
         let function = Arc::new(Function::new(FunctionKey::new("shop", "hello"), settings, metrics, hub));
         function.serve(Some(Serving { revision: "hello-1".into(), next: None, wanted: 1, not_startable: None }), None);

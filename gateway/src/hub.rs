@@ -7,7 +7,10 @@ use futures::future::BoxFuture;
 use lambent_api::signal::Drained;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::function::Function;
+use crate::{
+    function::Function,
+    pool::parking::{Agents, Order},
+};
 
 /// Raises a Revision's wanted count from zero to one.
 pub trait Raise: Send + Sync {
@@ -29,6 +32,7 @@ pub enum News {
 pub struct Hub {
     news: UnboundedSender<News>,
     raise: Box<dyn Raise>,
+    agents: Arc<dyn Agents>,
 }
 
 impl std::fmt::Debug for Hub {
@@ -39,8 +43,18 @@ impl std::fmt::Debug for Hub {
 
 impl Hub {
     /// Sends news there.
-    pub fn new(news: UnboundedSender<News>, raise: Box<dyn Raise>) -> Self {
-        Self { news, raise }
+    pub fn new(news: UnboundedSender<News>, raise: Box<dyn Raise>, agents: Arc<dyn Agents>) -> Self {
+        Self { news, raise, agents }
+    }
+
+    /// What is known of the nodes' agents.
+    pub fn agents(&self) -> &dyn Agents {
+        &*self.agents
+    }
+
+    /// Tells the agents what they have to do.
+    pub fn order(&self, orders: &[(Arc<str>, Order)]) {
+        orders.iter().for_each(|(node, order)| self.agents.tell(node, order));
     }
 
     /// A Function's load has changed.

@@ -50,6 +50,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -61,6 +62,7 @@ use crate::{
     metrics::Metrics,
     nodes::{NodeMetrics, Nodes},
     peers::{Coordinator, Event, accept::Host, lent::Lent, link::Introduction},
+    pool::parking::{Agents, NoAgents},
     server::Drain,
     signals::Signals,
 };
@@ -167,7 +169,6 @@ pub async fn run_on<F: Fleet>(
     let Config { namespace, listen, internal_listen, domain, trusted_accounts, peers, node_account, drain } = config;
     let directory = Arc::new(Directory::default());
     let (news, news_receiver) = mpsc::unbounded_channel();
-    let hub = Arc::new(Hub::new(news, Box::new(kube::KubeRaise(client.clone()))));
     let metrics = Arc::new(Metrics::register(registry)?);
     let signals = Signals::new(directory.clone());
     tell(Inside { signals: signals.clone(), directory: directory.clone() });
@@ -180,6 +181,11 @@ pub async fn run_on<F: Fleet>(
         Some(_) => Some(nodes(client.clone(), registry, changes.clone())?),
         None => None,
     };
+    let agents: Arc<dyn Agents> = match &nodes {
+        Some(nodes) => nodes.clone(),
+        None => Arc::new(NoAgents { since: Instant::now() }),
+    };
+    let hub = Arc::new(Hub::new(news, Box::new(kube::KubeRaise(client.clone())), agents));
     let newcomers = peers.as_ref().map(|_| events.clone());
     let applier = Applier::new(directory.clone(), hub, metrics, newcomers).with_nodes(nodes.clone());
     let peer = peers.as_ref().map(|peers| peers.account.clone());
@@ -311,7 +317,11 @@ mod tests {
         let followed = follow_fleet(fleet, lists, changes, synced.clone()).now_or_never();
         assert!(followed.is_none(), "a watch goes on");
         assert!(!sent.is_empty() && !synced.is_cancelled(), "sent is not applied");
-        let hub = Arc::new(Hub::new(mpsc::unbounded_channel().0, Box::new(NoRaise)));
+        let hub = Arc::new(Hub::new(
+            mpsc::unbounded_channel().0,
+            Box::new(NoRaise),
+            Arc::new(NoAgents { since: Instant::now() }),
+        ));
         let metrics = Arc::new(Metrics::register(&Registry::new()).unwrap());
         let mut applier = Applier::new(Arc::default(), hub, metrics, None);
         while let Ok(change) = sent.try_recv() {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use lambent_api::{
-    InstanceRef,
+    InstanceRef, Reason,
     signal::{Load, Start},
 };
 use tokio::time::Instant;
@@ -21,10 +21,28 @@ pub enum Use {
     Starting,
     /// It answers.
     Ready,
+    /// It answered, and the agent of its node was asked then to freeze it.
+    Parking(Instant),
+    /// It is frozen.
+    Parked,
+    /// It was frozen; the agent of its node was asked then to let it go on.
+    Thawing(Instant),
     /// Named for stopping at this time, while idle.
     Retired(Instant),
     /// It is being stopped, or was found not to end a request.
     Stopping,
+}
+
+impl Use {
+    /// Whether its process is frozen, or may be.
+    pub fn is_parked(self) -> bool {
+        matches!(self, Self::Parking(_) | Self::Parked | Self::Thawing(_))
+    }
+
+    /// Whether it answers, or will within milliseconds when that is needed.
+    pub fn is_at_hand(self) -> bool {
+        self == Self::Ready || self.is_parked()
+    }
 }
 
 /// An instance and who is on it.
@@ -36,6 +54,8 @@ pub struct Member {
     pub instance: Arc<InstanceRef>,
     /// Its Revision.
     pub revision: Arc<str>,
+    /// The node where it runs, once that is known.
+    pub node: Option<Arc<str>>,
     /// Where and through which connections it is reached.
     pub target: Arc<Target>,
     /// Whether new requests may go there.
@@ -57,6 +77,8 @@ pub struct Member {
     pub gone: bool,
     /// It does not end a request that was given up.
     pub stuck: bool,
+    /// Why it could not be frozen, and when.
+    pub refused: Option<(Reason, Instant)>,
     /// How long the start took, to be told once.
     pub start: Option<Start>,
 }
@@ -68,6 +90,7 @@ impl Member {
             id,
             instance,
             revision,
+            node: None,
             target: Arc::default(),
             usage: Use::Starting,
             in_flight: 0,
@@ -78,6 +101,7 @@ impl Member {
             restarts: 0,
             gone: false,
             stuck: false,
+            refused: None,
             start: None,
         }
     }
@@ -87,7 +111,7 @@ impl Member {
         let usable = match self.usage {
             Use::Ready => true,
             Use::Retired(since) => now.duration_since(since) > retired_for,
-            Use::Starting | Use::Stopping => false,
+            Use::Starting | Use::Parking(_) | Use::Parked | Use::Thawing(_) | Use::Stopping => false,
         };
         usable && self.in_flight < limit
     }
@@ -128,6 +152,7 @@ impl Member {
         load.peak_in_flight += self.peak;
         load.ready += u32::from(self.usage == Use::Ready);
         load.starting += u32::from(self.usage == Use::Starting);
+        load.parked += u32::from(self.usage.is_parked());
         load.starts.extend(self.start);
     }
 }

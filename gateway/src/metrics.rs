@@ -24,7 +24,7 @@ pub struct Metrics {
     seconds: HistogramVec,
     in_flight: IntGaugeVec,
     queued: IntGaugeVec,
-    instances: Gauges<2>,
+    instances: Gauges<3>,
     cold_starts: HistogramVec,
 }
 
@@ -37,8 +37,8 @@ pub struct FunctionMetrics {
     seconds: OnceLock<Histogram>,
     in_flight: OnceLock<IntGauge>,
     queued: OnceLock<IntGauge>,
-    /// Ready and starting ones as they were told last.
-    instances: Mutex<[i64; 2]>,
+    /// Ready, starting and parked ones as they were told last.
+    instances: Mutex<[i64; 3]>,
 }
 
 impl Metrics {
@@ -60,7 +60,7 @@ impl Metrics {
                 "Instances known",
                 labels,
                 "state",
-                ["ready", "starting"],
+                ["ready", "starting", "parked"],
             )?,
             cold_starts: HistogramVec::new(
                 histogram("lambent_cold_start_seconds", "What requests waited for an instance to start, by stage"),
@@ -106,9 +106,8 @@ impl FunctionMetrics {
         self.queued.get_or_init(|| self.all.queued.with_label_values(&self.labels()))
     }
 
-    /// How many instances answer, and how many do not answer yet.
-    pub fn instances(&self, ready: i64, starting: i64) {
-        let counts = [ready, starting];
+    /// How many instances answer, how many do not answer yet, and how many are frozen.
+    pub fn instances(&self, counts: [i64; 3]) {
         // It is told each second, and has rarely changed.
         if std::mem::replace(&mut *self.instances.lock(), counts) != counts {
             self.all.instances.set(self.labels(), counts);

@@ -7,6 +7,7 @@
 //! ```
 
 mod handover;
+pub mod parking;
 mod retire;
 
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 pub use self::handover::Estate;
 
+use self::parking::Agents;
 use crate::{
     cold_start::{Asked, Started},
     member::{Member, Use},
@@ -338,14 +340,14 @@ impl<W> Pool<W> {
     fn hopeless(&self) -> Option<Refusal> {
         let Some(serving) = &self.serving else { return self.stalled.clone().map(Refusal::StartFailed) };
         let reason = serving.not_startable.as_ref().filter(|r| serving.wanted > 0 && r.reason != "Unschedulable")?;
-        let any_ready = self.of_serving().any(|m| m.usage == Use::Ready);
+        let any_ready = self.of_serving().any(|m| m.usage.is_at_hand());
         (!any_ready).then(|| Refusal::StartFailed(reason.clone()))
     }
 
     /// What a request that waited in vain is told: the fleet's words, where there are any.
     pub fn waited_in_vain(&self, waited: Duration) -> Refusal {
         let reason = self.serving.as_ref().and_then(|s| s.not_startable.clone());
-        match reason.filter(|_| !self.of_serving().any(|m| m.usage == Use::Ready)) {
+        match reason.filter(|_| !self.of_serving().any(|m| m.usage.is_at_hand())) {
             Some(reason) => Refusal::StartFailed(reason),
             None => Refusal::QueueTimeout(waited),
         }
@@ -355,7 +357,7 @@ impl<W> Pool<W> {
     /// be. The maximum counts, not what runs, because more will be started for them; where no more
     /// can start, those that answer.
     fn expected_wait(&self) -> Option<Duration> {
-        let ready = || self.of_serving().filter(|m| m.usage == Use::Ready).count().max(1);
+        let ready = || self.of_serving().filter(|m| m.usage.is_at_hand()).count().max(1);
         let stuck = self.serving.as_ref().is_some_and(|s| s.not_startable.is_some());
         let instances = if stuck { u32::try_from(ready()).unwrap_or(u32::MAX) } else { self.settings.max };
         let slots = f64::from(instances) * f64::from(self.settings.concurrency.get());
@@ -431,12 +433,13 @@ impl<W> Pool<W> {
 
     /// The load of each Revision that has instances or serves; that of the one to come is a part of
     /// what the serving one has to bear.
-    pub fn loads(&self, namespace: &str, function: &str, now: Instant) -> Vec<Load> {
+    pub fn loads(&self, namespace: &str, function: &str, now: Instant, agents: &dyn Agents) -> Vec<Load> {
         let mut loads: Vec<Load> = Vec::new();
         if let Some(serving) = &self.serving {
             loads.push(Load { revision: serving.revision.to_string(), serving: true, ..Load::default() });
             loads[0].arrived = self.arrived;
             loads[0].queued = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+            loads[0].not_parkable = self.not_parkable(now, agents);
         }
         for member in &self.members {
             let serving = self.serving.as_ref().filter(|s| s.includes(&member.revision));

@@ -84,7 +84,8 @@ impl Signals {
 
 /// What there is to say of a Function: nothing while nothing of it runs or waits.
 fn lines(loads: Vec<Load>) -> Vec<Bytes> {
-    let said = loads.into_iter().filter(|l| l.ready + l.starting + l.in_flight + l.queued + l.peak_in_flight > 0);
+    let said =
+        loads.into_iter().filter(|l| l.ready + l.starting + l.parked + l.in_flight + l.queued + l.peak_in_flight > 0);
     said.flat_map(|load| line(&Message::Load(load))).collect()
 }
 

@@ -256,8 +256,9 @@ impl Target {
             timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(|_| ConnectError::Timeout)??;
         stream.set_nodelay(true)?;
         let sender = timeout(CONNECT_TIMEOUT, self.open(stream)).await.map_err(|_| ConnectError::Timeout)??;
-        // What is on no leash was opened when the address was known, or is wrong.
+        // It may have been opened just too late to be cut off.
         if self.address() != Some(address) {
+            self.clear();
             return Err(ConnectError::Moved);
         }
         Ok(Connection { sender, reused: false })

@@ -1,21 +1,29 @@
 //! The node agent: says the address of a pod of its node as soon as its sandbox has one, which the API server
-//! learns up to a second later. It has no rights in the cluster; the gateways tell it what to look for.
+//! learns up to a second later; and freezes functions that no request needs. It has no rights in the cluster; the gateways tell it what to look for.
 //!
 //! ```text
 //! gateway --where--> link -> board -> watch --ListPodSandbox--> container runtime
 //!         <---at---- link <- board <- watch <------------------
+//! gateway --park, thaw-----> link -> parker -> freezer of the container's cgroup
 //! gateways: DNS -> one link for each
 //! ```
 #![warn(missing_docs)]
 
 pub mod board;
+pub mod cgroup;
 pub mod cri;
+pub mod freezer;
 pub mod gateways;
 pub mod link;
 pub mod metrics;
+pub mod parker;
 pub mod watch;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use prometheus::Registry;
 use thiserror::Error;
@@ -25,8 +33,10 @@ use tracing::{debug, info, warn};
 
 use crate::{
     cri::{Runtime, RuntimeError},
+    freezer::Freezer,
     link::Links,
     metrics::Metrics,
+    parker::Parker,
     watch::Awaited,
 };
 
@@ -42,6 +52,8 @@ pub struct Config {
     pub gateways: String,
     /// A file with the token to show to them.
     pub token: PathBuf,
+    /// Where the node's cgroups are; without it nothing is frozen.
+    pub cgroups: Option<PathBuf>,
 }
 
 /// Why an agent could not run.
@@ -65,22 +77,38 @@ pub async fn run(
     ready: flag::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let Config { runtime_endpoints, gateways, token } = config;
+    let Config { runtime_endpoints, gateways, token, cgroups } = config;
     let metrics = Metrics::register(registry)?;
     let runtimes: Vec<_> = runtime_endpoints.iter().map(|endpoint| Runtime::new(endpoint)).collect::<Result<_, _>>()?;
     let runtime = tokio::select! {
         runtime = first_that_answers(&runtime_endpoints, runtimes) => runtime,
         () = shutdown.cancelled() => return Ok(()),
     };
+    let parker = Parker::new(runtime.clone(), freezer(cgroups.as_deref()), metrics.clone());
+    parker.find_left().await;
     ready.send_replace(true);
     let awaited = Arc::new(Awaited::default());
     // All of them end with this set.
     let mut background = JoinSet::new();
     background.spawn(watch::run(awaited.clone(), runtime, metrics.clone()));
-    background.spawn(gateways::run(gateways, Links::new(awaited, metrics, token)));
+    background.spawn(gateways::run(gateways, Links::new(awaited, parker.clone(), metrics, token)));
+    background.spawn(parker.clone().run());
     shutdown.cancelled().await;
     ready.send_replace(false);
+    parker.close().await;
     Ok(())
+}
+
+/// What freezes on this node, or why nothing does.
+fn freezer(cgroups: Option<&Path>) -> Result<Freezer, String> {
+    let root = cgroups.ok_or("the agent of this node may not freeze")?;
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("mountinfo: {error}"))?;
+    let freezer = Freezer::find(root, &mounts).ok_or_else(|| format!("no freezer at {}", root.display()));
+    match &freezer {
+        Ok(freezer) => info!(?freezer, "functions can be frozen"),
+        Err(why) => warn!(why, "functions can't be frozen"),
+    }
+    freezer
 }
 
 async fn first_that_answers(endpoints: &[String], runtimes: Vec<Runtime>) -> Runtime {

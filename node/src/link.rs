@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{debug, info, warn};
 
-use crate::{metrics::Metrics, watch::Awaited};
+use crate::{metrics::Metrics, parker::Parker, watch::Awaited};
 
 /// No message is longer.
 const MAX_LINE: usize = 16 << 10;
@@ -40,6 +40,7 @@ enum LinkError {
 #[derive(Clone, Debug)]
 pub struct Links {
     awaited: Arc<Awaited>,
+    parker: Parker,
     metrics: Metrics,
     token: PathBuf,
     next: Arc<AtomicU64>,
@@ -47,8 +48,8 @@ pub struct Links {
 
 impl Links {
     /// To gateways that let the bearer of this token in.
-    pub fn new(awaited: Arc<Awaited>, metrics: Metrics, token: PathBuf) -> Self {
-        Self { awaited, metrics, token, next: Arc::default() }
+    pub fn new(awaited: Arc<Awaited>, parker: Parker, metrics: Metrics, token: PathBuf) -> Self {
+        Self { awaited, parker, metrics, token, next: Arc::default() }
     }
 
     /// How many gateways are connected.
@@ -90,12 +91,15 @@ impl Links {
         let link = self.next.fetch_add(1, Ordering::Relaxed);
         self.metrics.links.inc();
         *up = Some(Up { links: self.clone(), link });
+        self.parker.join(link, to.clone());
         let take = |message| match message {
             ToNode::Where { namespace, name, uid } => {
                 debug!(namespace, name, uid, "a pod's address is awaited");
                 self.awaited.change(|board| board.ask(uid, link, to.clone(), Instant::now()));
             }
             ToNode::Forget { uid } => self.awaited.change(|board| board.forget(&uid, link)),
+            ToNode::Park { uid } => self.parker.order(&uid, true),
+            ToNode::Thaw { uid } => self.parker.order(&uid, false),
             ToNode::Alive | ToNode::Unknown => {}
         };
         Ok(session::run(stream, MAX_LINE, &FromNode::Alive, &mut outgoing, take).await?)
@@ -111,6 +115,7 @@ struct Up {
 impl Drop for Up {
     fn drop(&mut self) {
         self.links.metrics.links.dec();
+        self.links.parker.leave(self.link);
         self.links.awaited.change(|board| board.leave(self.link));
     }
 }

@@ -16,6 +16,10 @@ pub struct Metrics {
     pub errors: IntCounter,
     /// Connections to gateways.
     pub links: IntGauge,
+    /// Functions that are frozen.
+    pub parked: IntGauge,
+    /// Functions that could not be frozen.
+    pub park_failures: IntCounter,
     told: IntCounter,
     seconds: Histogram,
 }
@@ -32,12 +36,16 @@ impl Metrics {
             polls: IntCounter::new("lambent_node_polls_total", "Looks at the container runtime")?,
             errors: IntCounter::new("lambent_node_runtime_errors_total", "Looks that the container runtime failed")?,
             links: IntGauge::new("lambent_node_links", "Connections to gateways")?,
+            parked: IntGauge::new("lambent_node_parked", "Functions that are frozen")?,
+            park_failures: IntCounter::new("lambent_node_park_failures_total", "Functions that could not be frozen")?,
             told: IntCounter::new("lambent_node_addresses_told_total", "Addresses told to gateways")?,
             seconds: Histogram::with_opts(seconds.buckets(SECONDS.to_vec()))?,
         };
         registry.register(Box::new(metrics.polls.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.links.clone()))?;
+        registry.register(Box::new(metrics.parked.clone()))?;
+        registry.register(Box::new(metrics.park_failures.clone()))?;
         registry.register(Box::new(metrics.told.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         Ok(metrics)

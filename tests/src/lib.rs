@@ -17,6 +17,7 @@ pub mod context;
 pub mod control_plane;
 pub mod dump;
 pub mod examples;
+pub mod freezer;
 pub mod function;
 pub mod http;
 pub mod in_flight;

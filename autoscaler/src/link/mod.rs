@@ -30,6 +30,7 @@ pub enum LinkEvent {
 
 /// From which gateway, and what. Or which gateways there are.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // Nearly all are the large one, and none is kept.
 pub enum FromGateways {
     /// One of them.
     One(SocketAddr, LinkEvent),

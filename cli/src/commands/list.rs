@@ -120,7 +120,10 @@ impl Row {
             name: key.name,
             ready: ready.map_or_else(|| "Unknown".to_owned(), |condition| condition.status.clone()),
             reason: ready.map(|condition| condition.reason.clone()).unwrap_or_default(),
-            instances: format!("{}/{}", status.ready, status.instances),
+            instances: match status.parked {
+                0 => format!("{}/{}", status.ready, status.instances),
+                parked => format!("{}/{} ({parked} parked)", status.ready, status.instances),
+            },
             url: status.url.unwrap_or_default(),
             age: age(created, now),
             revision: status.revision.unwrap_or_default(),

@@ -1,7 +1,7 @@
 //! `lambent controller`.
 
 use futures::{Stream, StreamExt, stream};
-use lambent_api::signal::{Drained, Message};
+use lambent_api::signal::Message;
 use lambent_autoscaler::link::{FromGateways, LinkEvent, connect_all, discover};
 use lambent_controller::Config;
 use lambent_fleet::kube::KubeFleet;
@@ -28,20 +28,20 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     ready.send_replace(true);
     let candidate = Candidate::new(client.clone(), &common.system_namespace, "lambent-controller", identity);
     let work = |stop| async move {
-        let drained = drained(client.clone(), &common.system_namespace, link);
-        lambent_controller::run(config, client, fleet, drained, &registry, stop).await
+        let said = said(client.clone(), &common.system_namespace, link);
+        lambent_controller::run(config, client, fleet, said, &registry, stop).await
     };
     candidate.lead(shutdown, work).await.transpose()?;
     Ok(())
 }
 
-/// Stopping instances that the gateways have no request for any more.
-fn drained(client: kube::Client, namespace: &str, link: LinkArgs) -> impl Stream<Item = Drained> + Send + 'static {
+/// What the gateways say.
+fn said(client: kube::Client, namespace: &str, link: LinkArgs) -> impl Stream<Item = Message> + Send + 'static {
     let LinkArgs { gateway_internal_port, token_file } = link;
     let messages = connect_all(discover::gateways(client, namespace, gateway_internal_port), token_file);
     stream::unfold(messages, async |mut messages| messages.recv().await.map(|message| (message, messages))).filter_map(
         async |message| match message {
-            FromGateways::One(_, LinkEvent::Message(Message::Drained(drained))) => Some(drained),
+            FromGateways::One(_, LinkEvent::Message(message)) => Some(message),
             _ => None,
         },
     )

@@ -50,6 +50,7 @@ fn input(serving: Option<&str>, latest: Option<&str>, revisions: Vec<RevisionVie
         serving: name(serving),
         latest: name(latest),
         min: 0,
+        kept: 0,
         max: 10,
         surge: 2,
         deadline: Deadline::Ahead,
@@ -439,4 +440,25 @@ proptest! {
         let plan = plan(&input);
         prop_assert!(!plan.forget.iter().any(|name| Some(name) == plan.serving.as_ref() || Some(name) == input.latest.as_ref()));
     }
+}
+
+#[test]
+fn parked_instances_are_kept_beside_what_the_load_needs() {
+    let kept = |kept, asked| {
+        let serving = revision("a", 1).proven().asks(asked);
+        plan(&Input { kept, ..input(Some("a"), Some("a"), vec![serving]) }).revisions["a"].wanted
+    };
+    assert_eq!((kept(2, 0), kept(2, 1), kept(2, 5)), (2, 2, 5));
+    assert_eq!(kept(20, 0), 10, "never more than scale.max");
+}
+
+#[test]
+fn a_rollout_leaves_the_parked_ones_until_the_new_revision_serves() {
+    let old = || revision("a", 1).proven().asks(1).with([State::Ready, State::Ready, State::Ready]);
+    let new = || revision("b", 2).asks(1).proven().with([starting()]);
+    let both = |old, new| plan(&Input { kept: 3, ..input(Some("a"), Some("b"), vec![old, new]) });
+    assert_eq!(wanted(&both(old(), new())), [("a", 3), ("b", 1)]);
+    let done = both(old(), revision("b", 2).asks(1).proven().with([State::Ready]));
+    assert_eq!(done.serving.as_deref(), Some("b"));
+    assert_eq!(wanted(&done), [("a", 1), ("b", 3)]);
 }

@@ -2,7 +2,7 @@
 //! and `Stalled` only while they are True.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use lambent_api::{
     ConditionType, Conditions, FunctionStatus, Reason,
     meta::{ANNOTATION_REDEPLOY, LABEL_FUNCTION},
@@ -47,6 +47,19 @@ pub(crate) enum Image {
     Unknown,
 }
 
+/// What became of `scale.parked`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Parking {
+    /// Nothing is to be parked.
+    Off,
+    /// Nothing was there to be parked, so far.
+    Unknown,
+    /// Instances are parked.
+    Parked,
+    /// They can't be.
+    Impossible(Reason),
+}
+
 /// What there is to say about a Function.
 pub(crate) struct View<'a> {
     /// Its name.
@@ -63,6 +76,8 @@ pub(crate) struct View<'a> {
     pub(crate) progress: Progress,
     /// What became of the image.
     pub(crate) image: Image,
+    /// What became of `scale.parked`.
+    pub(crate) parking: Parking,
     /// Its instances.
     pub(crate) counts: Counts,
     /// Of a Function that runs from files of this machine: how many instances of the Revision that
@@ -87,6 +102,7 @@ pub(crate) fn status(old: &FunctionStatus, view: View<'_>, now: Timestamp) -> Fu
     if let Some((resolved, reason)) = image_reason(&view.image, old) {
         conditions.put(ConditionType::ImageResolved, resolved, &reason, view.generation, now);
     }
+    say_parked(&mut conditions, &view, now);
     FunctionStatus {
         rollout_since: rollout_since(old, &view, now),
         conditions,
@@ -96,7 +112,20 @@ pub(crate) fn status(old: &FunctionStatus, view: View<'_>, now: Timestamp) -> Fu
         latest_revision: view.latest,
         instances: view.counts.live(),
         ready: view.counts.ready,
+        parked: view.counts.parked,
         selector: format!("{LABEL_FUNCTION}={}", view.name),
+    }
+}
+
+/// While the load needs all that there are, what was said before holds.
+fn say_parked(conditions: &mut Vec<Condition>, view: &View<'_>, now: Timestamp) {
+    let parked = || Reason::new("Parked", "instances that the load does not need are frozen");
+    let mut put = |is, why: &Reason| conditions.put(ConditionType::Parked, is, why, view.generation, now);
+    match &view.parking {
+        Parking::Off => Conditions::take_away(conditions, ConditionType::Parked),
+        Parking::Unknown => {}
+        Parking::Parked => put(true, &parked()),
+        Parking::Impossible(why) => put(false, why),
     }
 }
 
@@ -190,7 +219,7 @@ fn image_reason(image: &Image, old: &FunctionStatus) -> Option<(bool, Reason)> {
 
 /// Whether two differ in nothing but numbers.
 pub(crate) fn same_words(one: &FunctionStatus, other: &FunctionStatus) -> bool {
-    let words = |s: &FunctionStatus| FunctionStatus { instances: 0, ready: 0, ..s.clone() };
+    let words = |s: &FunctionStatus| FunctionStatus { instances: 0, ready: 0, parked: 0, ..s.clone() };
     words(one) == words(other)
 }
 

@@ -17,6 +17,8 @@ const NUMBERS_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct Counts {
     /// Those that answer.
     pub(crate) ready: i32,
+    /// Those that are frozen until a request needs them.
+    pub(crate) parked: i32,
     /// Those that have not answered yet, ordered ones among them.
     pub(crate) starting: i32,
     /// Those whose readiness probe fails.
@@ -45,13 +47,20 @@ impl Counts {
 
     /// Those that exist and are not stopping.
     pub(crate) fn live(&self) -> i32 {
-        self.ready + self.starting + self.unready + self.failing
+        self.ready + self.parked + self.starting + self.unready + self.failing
+    }
+
+    /// So many of those that answered are frozen, by the gateway's word.
+    pub(crate) fn with_parked(self, parked: u32) -> Self {
+        let parked = i32::try_from(parked).unwrap_or(i32::MAX).min(self.ready);
+        Self { ready: self.ready - parked, parked, ..self }
     }
 
     /// Both taken together.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             ready: self.ready + other.ready,
+            parked: self.parked + other.parked,
             starting: self.starting + other.starting,
             unready: self.unready + other.unready,
             failing: self.failing + other.failing,
@@ -86,6 +95,14 @@ pub(crate) fn due(same: bool, same_words: bool, written: Option<Instant>, now: I
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parked_ones_are_not_ready_and_never_more_than_have_answered() {
+        let counts = Counts { ready: 3, ..Counts::default() };
+        let told = counts.with_parked(2);
+        assert_eq!((told.ready, told.parked, told.live()), (1, 2, 3));
+        assert_eq!(counts.with_parked(9).ready, 0);
+    }
 
     #[test]
     fn words_are_written_at_once_and_numbers_now_and_then() {

@@ -52,6 +52,7 @@ pub(crate) fn status(old: &RevisionStatus, view: &View<'_>, now: Timestamp) -> R
         observed_generation: view.generation,
         instances: view.counts.live(),
         ready: view.counts.ready,
+        parked: view.counts.parked,
         selector: format!("{LABEL_REVISION}={}", view.name),
         images: view.images.clone(),
     }
@@ -62,7 +63,7 @@ pub(crate) fn same_words(one: &RevisionStatus, other: &RevisionStatus) -> bool {
     let done = |s: &RevisionStatus| s.images.as_ref().and_then(|images| images.nodes_until.clone());
     // How many nodes have the image is a number too; that all have it is not.
     let same_images = done(one) == done(other);
-    let words = |s: &RevisionStatus| RevisionStatus { instances: 0, ready: 0, images: None, ..s.clone() };
+    let words = |s: &RevisionStatus| RevisionStatus { instances: 0, ready: 0, parked: 0, images: None, ..s.clone() };
     same_images && without_generation(words(one)) == without_generation(words(other))
 }
 

@@ -66,4 +66,9 @@ impl NodeMetrics {
     pub fn count(&self, outcome: Outcome) {
         self.addresses.with_label_values(&[outcome.label()]).inc();
     }
+
+    #[cfg(test)]
+    pub(super) fn counted(&self, outcome: Outcome) -> u64 {
+        self.addresses.with_label_values(&[outcome.label()]).get()
+    }
 }

@@ -9,6 +9,7 @@
 pub mod desk;
 pub mod doubt;
 pub mod metrics;
+mod parking;
 
 use std::{
     net::IpAddr,
@@ -38,6 +39,7 @@ pub use self::{
 use self::{
     desk::{Desk, Pod},
     doubt::Checks,
+    parking::{Ear, Speakers},
 };
 use crate::directory::Change;
 
@@ -51,6 +53,7 @@ const CHECKED_WITHIN: Duration = Duration::from_secs(2);
 /// The agents of all nodes, as one gateway knows them.
 pub struct Nodes {
     desk: Mutex<Desk>,
+    speakers: Speakers,
     checks: Checks,
     metrics: NodeMetrics,
     changes: mpsc::Sender<Change>,
@@ -60,7 +63,8 @@ pub struct Nodes {
 impl Nodes {
     /// Checks what agents say by `facts`; what stands goes to `changes`.
     pub fn new(facts: Box<dyn Facts>, metrics: NodeMetrics, changes: mpsc::Sender<Change>) -> Self {
-        Self { desk: Mutex::default(), checks: Checks::new(facts), metrics, changes, sessions: AtomicU64::new(0) }
+        let (desk, speakers, sessions) = (Mutex::default(), Speakers::default(), AtomicU64::new(0));
+        Self { desk, speakers, checks: Checks::new(facts), metrics, changes, sessions }
     }
 
     /// Asks for the address of an instance, if that is of use, and no longer than it is.
@@ -92,7 +96,7 @@ impl Nodes {
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self: Arc<Self>, node: Arc<str>, stream: S) {
         let (to, mut outgoing) = mpsc::unbounded_channel();
         let session = self.sessions.fetch_add(1, Ordering::Relaxed);
-        if !self.desk.lock().join(&node, session, to) {
+        if !self.desk.lock().join(&node, session, to.clone()) {
             warn!(node = &*node, "too many connections of one node's agent");
             return;
         }
@@ -102,13 +106,18 @@ impl Nodes {
         let of = node.clone();
         // Its first pod need not wait for this.
         tokio::spawn(async move { drop(timeout(CHECKED_WITHIN, checks.checks.ranges(&of)).await) });
-        let take = |message| {
-            if let FromNode::At { uid, ip } = message {
-                self.told(&node, session, uid, ip);
-            }
+        let ear = Ear::open(&self, &node, session, to);
+        let overrun = ear.overrun.clone();
+        let take = |message| match message {
+            FromNode::At { uid, ip } => self.told(&node, session, uid, ip),
+            message => ear.hear(&self, message),
         };
         let talk = session::run(stream, MAX_LINE, &ToNode::Alive, &mut outgoing, take);
-        let outcome = timeout(SESSION, talk).await;
+        let outcome = tokio::select! {
+            outcome = timeout(SESSION, talk) => outcome,
+            () = overrun.cancelled() => Ok(Ok(())),
+        };
+        ear.close(&self).await;
         self.desk.lock().leave(&node, session);
         self.metrics.agents.dec();
         let error = outcome.ok().and_then(Result::err).map(|error| error.to_string());

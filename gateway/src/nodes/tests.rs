@@ -32,15 +32,13 @@ impl Facts for OneNode {
 struct Stand {
     nodes: Arc<Nodes>,
     changes: mpsc::Receiver<Change>,
-    registry: Registry,
 }
 
 fn stand(answers: bool) -> Stand {
-    let registry = Registry::new();
     let (to, changes) = mpsc::channel(8);
-    let metrics = NodeMetrics::register(&registry).unwrap();
+    let metrics = NodeMetrics::register(&Registry::new()).unwrap();
     let nodes = Arc::new(Nodes::new(Box::new(OneNode { answers }), metrics, to));
-    Stand { nodes, changes, registry }
+    Stand { nodes, changes }
 }
 
 impl Stand {
@@ -51,15 +49,8 @@ impl Stand {
         BufReader::new(ours)
     }
 
-    fn counted(&self, outcome: &str) -> u64 {
-        let families = self.registry.gather();
-        let series = families.iter().flat_map(|family| family.get_metric());
-        let of = series.filter(|series| series.get_label().iter().any(|label| label.value() == outcome));
-        of.map(|series| series.get_counter().get_value() as u64).sum()
-    }
-
-    async fn await_count(&self, outcome: &str) {
-        while self.counted(outcome) == 0 {
+    async fn until(&self, counted: &[(Outcome, u64)]) {
+        while !counted.iter().all(|(outcome, count)| self.nodes.metrics.counted(*outcome) == *count) {
             tokio::task::yield_now().await;
         }
     }
@@ -87,8 +78,8 @@ fn placed(uid: &str) -> Instance {
         namespace: "shop".into(),
         function: "hello".into(),
         revision: "hello-1".into(),
+        node: Some("a".into()),
         address: None,
-        node: None,
         placed: Some(Placed { node: "a".into(), port: 8080 }),
         phase: Phase::Starting,
         restarts: 0,
@@ -120,15 +111,13 @@ async fn what_an_agent_makes_up_is_not_passed_on() {
         assert_eq!(hears(&mut agent).await, asked(uid));
     }
     says(&mut agent, "u-9", "10.244.0.7").await;
-    stand.await_count("unasked").await;
+    stand.until(&[(Outcome::Unasked, 1)]).await;
     for (uid, ip) in [("u-1", "10.244.0.9"), ("u-2", "192.0.2.1"), ("u-3", "::ffff:127.0.0.1")] {
         says(&mut agent, uid, ip).await;
         // Asked once is answered once.
         says(&mut agent, uid, "10.244.0.7").await;
     }
-    while (stand.counted("refused"), stand.counted("unasked")) != (3, 4) {
-        tokio::task::yield_now().await;
-    }
+    stand.until(&[(Outcome::Refused, 3), (Outcome::Unasked, 4)]).await;
     assert!(stand.changes.try_recv().is_err());
 }
 
@@ -139,7 +128,7 @@ async fn what_cant_be_checked_in_time_is_not_passed_on() {
     let mut agent = stand.agent();
     assert_eq!(hears(&mut agent).await, asked("u-1"));
     says(&mut agent, "u-1", "10.244.0.7").await;
-    while stand.counted("unchecked") == 0 {
+    while stand.nodes.metrics.counted(Outcome::Unchecked) == 0 {
         // Hears signs of life, so that time goes on.
         let mut line = String::new();
         agent.read_line(&mut line).await.unwrap();

@@ -78,6 +78,9 @@ pub struct Granted {
     pub placed: Option<f64>,
     pub addressed: Option<f64>,
     pub answered: Option<f64>,
+    /// When it was asked to go on after it was frozen, and when it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thawed: Option<(f64, f64)>,
 }
 
 impl Granted {
@@ -96,6 +99,7 @@ impl Granted {
             placed: grant.started.placed.map(age),
             addressed: grant.started.addressed.map(age),
             answered: grant.started.answered.map(age),
+            thawed: grant.started.thawed.map(|(asked, ran)| (age(asked), age(ran))),
         })
     }
 
@@ -111,6 +115,7 @@ impl Granted {
             placed: self.placed.map(at),
             addressed: self.addressed.map(at),
             answered: self.answered.map(at),
+            thawed: self.thawed.map(|(asked, ran)| (at(asked), at(ran))),
         }
     }
 }

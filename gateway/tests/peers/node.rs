@@ -26,6 +26,7 @@ use lambent_gateway::{
     metrics::Metrics,
     owner::Owner,
     peers::{Coordinator, Event, PeerPod, accept::Host, lent::Lent, link::Introduction, ring},
+    pool::parking::NoAgents,
     server::{self, Drain},
     signals::Signals,
 };
@@ -76,7 +77,7 @@ impl Node {
         let (events, events_receiver) = mpsc::unbounded_channel();
         let (changes, mut changes_receiver) = mpsc::channel(64);
         let (shutdown, served) = (CancellationToken::new(), CancellationToken::new());
-        let hub = Arc::new(Hub::new(news, Box::new(Nobody)));
+        let hub = Arc::new(Hub::new(news, Box::new(Nobody), Arc::new(NoAgents { since: tokio::time::Instant::now() })));
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
         let mut applier = Applier::new(directory.clone(), hub, metrics, Some(events.clone()));
         let signals = Signals::new(directory.clone());

@@ -28,6 +28,7 @@ use lambent_gateway::{
     forward::Forwarder,
     hub::{Hub, News, Raise},
     metrics::Metrics,
+    pool::parking::NoAgents,
     server::{self, Drain},
 };
 use tokio::{
@@ -77,7 +78,11 @@ impl Gateway {
     pub async fn start_with(spec: serde_json::Value, protocol: Protocol) -> Self {
         let (news, receiver) = mpsc::unbounded_channel();
         let raised = Arc::new(AtomicU32::new(0));
-        let hub = Arc::new(Hub::new(news, Box::new(CountRaises(raised.clone()))));
+        let hub = Arc::new(Hub::new(
+            news,
+            Box::new(CountRaises(raised.clone())),
+            Arc::new(NoAgents { since: tokio::time::Instant::now() }),
+        ));
         let metrics = Arc::new(Metrics::register(&prometheus::Registry::new()).unwrap());
         let directory = Arc::new(Directory::default());
         let applier = Applier::new(directory.clone(), hub, metrics, None);

@@ -2,6 +2,8 @@
 
 use std::{
     convert::Infallible,
+    net::Shutdown,
+    os::{fd::AsFd, unix::net::UnixStream},
     path::PathBuf,
     sync::Arc,
     task::{Context, Poll},
@@ -9,6 +11,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture, stream};
 use http::{Request, Response};
+use lambent_api::meta::LABEL_FUNCTION;
 use parking_lot::Mutex;
 use prost::Message;
 use tempfile::TempDir;
@@ -23,6 +26,7 @@ use tonic_prost::ProstCodec;
 use tower::service_fn;
 
 use super::messages::{
+    Container, ContainerStatusRequest, ContainerStatusResponse, ListContainersRequest, ListContainersResponse,
     ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox, PodSandboxMetadata, PodSandboxNetworkStatus,
     PodSandboxState, PodSandboxStatus, PodSandboxStatusRequest, PodSandboxStatusResponse, VersionRequest,
     VersionResponse,
@@ -35,11 +39,18 @@ pub(crate) struct Sandbox {
     pub(crate) attempt: u32,
     pub(crate) state: PodSandboxState,
     pub(crate) ip: String,
+    /// The cgroup of the function that runs in it, if one does.
+    pub(crate) function: Option<String>,
 }
 
 impl Sandbox {
+    /// One of a Function, whose container is called `c-<uid>`.
+    pub(crate) fn function(uid: &str, cgroup: &str) -> Self {
+        Self { function: Some(cgroup.to_owned()), ..Self::ready(uid, "10.244.0.9") }
+    }
+
     pub(crate) fn ready(uid: &str, ip: &str) -> Self {
-        Self { uid: uid.to_owned(), attempt: 0, state: PodSandboxState::Ready, ip: ip.to_owned() }
+        Self { uid: uid.to_owned(), attempt: 0, state: PodSandboxState::Ready, ip: ip.to_owned(), function: None }
     }
 
     fn id(&self) -> String {
@@ -53,6 +64,8 @@ struct State {
     /// Listed, but gone when their status is asked for.
     vanishing: bool,
     lists: u32,
+    /// A second hold on each, to end them.
+    connections: Vec<UnixStream>,
 }
 
 /// The runtime; it stops when it is dropped.
@@ -94,6 +107,9 @@ impl FakeRuntime {
     pub(crate) async fn stop(&mut self) {
         self.task.abort();
         let _ = (&mut self.task).await;
+        for connection in self.state.lock().connections.drain(..) {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
     }
 
     /// As one that starts again: another socket in place of the old one.
@@ -111,12 +127,15 @@ impl Drop for FakeRuntime {
 
 fn serve(socket: PathBuf, service: Service) -> JoinHandle<()> {
     let listener = UnixListener::bind(socket).unwrap();
-    let incoming = stream::unfold(listener, |listener| async {
+    let state = service.0.clone();
+    let incoming = stream::unfold((listener, state), |(listener, state)| async {
         let stream = listener.accept().await.map(|(stream, _)| stream);
-        Some((stream, listener))
+        if let Ok(stream) = &stream {
+            state.lock().connections.push(stream.as_fd().try_clone_to_owned().unwrap().into());
+        }
+        Some((stream, (listener, state)))
     });
     tokio::spawn(async move {
-        // Connections end with this task.
         Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
     })
 }
@@ -149,6 +168,8 @@ impl tower::Service<Request<Body>> for Service {
             }),
             Some("ListPodSandbox") => unary(request, move |asked| Ok(state.lock().list(&asked))),
             Some("PodSandboxStatus") => unary(request, move |asked| state.lock().status(&asked)),
+            Some("ListContainers") => unary(request, move |asked| Ok(state.lock().containers(&asked))),
+            Some("ContainerStatus") => unary(request, move |asked| state.lock().container(&asked)),
             other => panic!("{other:?}"),
         }
     }
@@ -186,8 +207,28 @@ impl State {
                 ..PodSandboxMetadata::default()
             }),
             state: sandbox.state as i32,
+            labels: sandbox.function.iter().map(|_| (LABEL_FUNCTION.to_owned(), "hello".to_owned())).collect(),
         };
         ListPodSandboxResponse { items: self.sandboxes.iter().filter(fits).map(item).collect() }
+    }
+
+    fn containers(&self, asked: &ListContainersRequest) -> ListContainersResponse {
+        let labels = asked.filter.clone().unwrap_or_default().label_selector;
+        let uid = labels.get("io.kubernetes.pod.uid");
+        let there = self.sandboxes.iter().filter(|s| s.function.is_some() && uid.is_none_or(|uid| *uid == s.uid));
+        let container = |sandbox: &Sandbox| Container {
+            id: format!("c-{}", sandbox.uid),
+            labels: [("io.kubernetes.pod.uid".to_owned(), sandbox.uid.clone())].into(),
+        };
+        ListContainersResponse { containers: there.map(container).collect() }
+    }
+
+    fn container(&self, asked: &ContainerStatusRequest) -> Result<ContainerStatusResponse, Status> {
+        let found = self.sandboxes.iter().find(|sandbox| asked.container_id == format!("c-{}", sandbox.uid));
+        let cgroup = found.and_then(|sandbox| sandbox.function.clone());
+        let cgroup = cgroup.ok_or_else(|| Status::not_found("no such container"))?;
+        let info = serde_json::json!({"runtimeSpec": {"linux": {"cgroupsPath": cgroup}}}).to_string();
+        Ok(ContainerStatusResponse { info: [("info".to_owned(), info)].into() })
     }
 
     fn status(&self, asked: &PodSandboxStatusRequest) -> Result<PodSandboxStatusResponse, Status> {

@@ -84,6 +84,9 @@ pub struct PodSandbox {
     /// See [`PodSandboxState`].
     #[prost(enumeration = "PodSandboxState", tag = "3")]
     pub state: i32,
+    /// The pod's.
+    #[prost(map = "string, string", tag = "5")]
+    pub labels: HashMap<String, String>,
 }
 
 /// `PodSandboxMetadata`.
@@ -138,6 +141,85 @@ pub struct PodSandboxNetworkStatus {
     pub ip: String,
 }
 
+/// `ListContainersRequest`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ListContainersRequest {
+    /// All that it names must hold.
+    #[prost(message, optional, tag = "1")]
+    pub filter: Option<ContainerFilter>,
+}
+
+/// `ContainerFilter`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerFilter {
+    /// Containers in this state.
+    #[prost(message, optional, tag = "2")]
+    pub state: Option<ContainerStateValue>,
+    /// Containers with all of these labels.
+    #[prost(map = "string, string", tag = "4")]
+    pub label_selector: HashMap<String, String>,
+}
+
+/// `ContainerStateValue`.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct ContainerStateValue {
+    /// See [`ContainerState`].
+    #[prost(enumeration = "ContainerState", tag = "1")]
+    pub state: i32,
+}
+
+/// `ContainerState`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum ContainerState {
+    /// Its process is not started yet.
+    Created = 0,
+    /// It runs.
+    Running = 1,
+    /// It has ended.
+    Exited = 2,
+    /// The runtime does not know.
+    Unknown = 3,
+}
+
+/// `ListContainersResponse`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ListContainersResponse {
+    /// In no order.
+    #[prost(message, repeated, tag = "1")]
+    pub containers: Vec<Container>,
+}
+
+/// `Container`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Container {
+    /// The runtime's own.
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// Of the pod's unique id and the container's name, among others.
+    #[prost(map = "string, string", tag = "8")]
+    pub labels: HashMap<String, String>,
+}
+
+/// `ContainerStatusRequest`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerStatusRequest {
+    /// Which.
+    #[prost(string, tag = "1")]
+    pub container_id: String,
+    /// Whether `info` is wanted.
+    #[prost(bool, tag = "2")]
+    pub verbose: bool,
+}
+
+/// `ContainerStatusResponse`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ContainerStatusResponse {
+    /// What the runtime likes to tell; `info` is JSON, with the OCI configuration as `runtimeSpec`.
+    #[prost(map = "string, string", tag = "2")]
+    pub info: HashMap<String, String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +235,14 @@ mod tests {
         assert_eq!(request.encode_to_vec(), b"\x0a\x0c\x12\x02\x08\x01\x1a\x06\x0a\x01k\x12\x01v");
         let request = PodSandboxStatusRequest { pod_sandbox_id: "id".into() };
         assert_eq!(request.encode_to_vec(), b"\x0a\x02id");
+        let filter = ContainerFilter {
+            state: Some(ContainerStateValue { state: ContainerState::Running as i32 }),
+            label_selector: HashMap::from([("k".into(), "v".into())]),
+        };
+        let request = ListContainersRequest { filter: Some(filter) };
+        assert_eq!(request.encode_to_vec(), b"\x0a\x0c\x12\x02\x08\x01\x22\x06\x0a\x01k\x12\x01v");
+        let request = ContainerStatusRequest { container_id: "id".into(), verbose: true };
+        assert_eq!(request.encode_to_vec(), b"\x0a\x02id\x10\x01");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The container runtime, asked over the Container Runtime Interface v1 by gRPC on its unix socket.
 
+pub mod containers;
 pub mod messages;
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
@@ -71,7 +72,7 @@ impl Runtime {
             sandboxes = self.ready_sandboxes(None).await?;
         } else {
             for uid in uids {
-                sandboxes.extend(self.ready_sandboxes(Some(uid)).await?);
+                sandboxes.extend(self.ready_sandboxes(Some(uid.as_str())).await?);
             }
         }
         let mut found = Vec::new();
@@ -83,10 +84,10 @@ impl Runtime {
         Ok(found)
     }
 
-    async fn ready_sandboxes(&self, uid: Option<&String>) -> Result<Vec<PodSandbox>, Status> {
+    async fn ready_sandboxes(&self, uid: Option<&str>) -> Result<Vec<PodSandbox>, Status> {
         let filter = PodSandboxFilter {
             state: Some(PodSandboxStateValue { state: PodSandboxState::Ready as i32 }),
-            label_selector: uid.map(|uid| (LABEL_UID.to_owned(), uid.clone())).into_iter().collect(),
+            label_selector: uid.map(|uid| (LABEL_UID.to_owned(), uid.to_owned())).into_iter().collect(),
         };
         let request = ListPodSandboxRequest { filter: Some(filter) };
         let response: ListPodSandboxResponse = self.call("/runtime.v1.RuntimeService/ListPodSandbox", request).await?;

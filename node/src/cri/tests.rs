@@ -65,6 +65,7 @@ async fn a_runtime_that_starts_again_is_found_at_its_new_socket() {
     fake.stop().await;
     assert!(matches!(runtime.addresses(&uids(&["u-1"])).await, Err(RuntimeError::Status(_))));
     fake.start_again();
+    while runtime.addresses(&uids(&["u-1"])).await.is_err() {}
     assert_eq!(addresses(&runtime, &["u-1"]).await.len(), 1);
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt, api::ListParams};
-use lambent_tests::{Context, Deployed, agents::Agents};
+use lambent_tests::{Context, Deployed, agents::Agents, await_condition};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -26,6 +26,7 @@ const SERVICE: &str = "pod and Service";
 const PLACED: &str = "raw pod, node chosen";
 const OURS: &str = "without agent";
 const AGENT: &str = "with agent";
+const PARKED: &str = "parked";
 /// After a cold start the kubelet is still busy with what was cleaned up.
 const CALM: Duration = Duration::from_secs(1);
 
@@ -44,6 +45,8 @@ enum Way {
     Ours(Box<Deployed>),
     /// A Function at zero.
     WithAgent(Box<Deployed>),
+    /// A Function whose one instance is parked.
+    Parked(Box<Deployed>),
 }
 
 async fn ways(cx: &Context) -> anyhow::Result<Vec<Way>> {
@@ -51,7 +54,11 @@ async fn ways(cx: &Context) -> anyhow::Result<Vec<Way>> {
     let node = nodes.list(&ListParams::default()).await?.items.pop().context("no node")?.name_any();
     let function = async |name| Box::new(cx.deploy(name, asleep(cx, "hello")).await);
     let (ours, with_agent) = (function("without").await, function("with").await);
-    Ok(vec![Way::Raw, Way::Placed(node), Way::Service, Way::Ours(ours), Way::WithAgent(with_agent)])
+    let mut parked = asleep(cx, "hello");
+    parked["scale"]["parked"] = json!(1);
+    let parked = Box::new(cx.deploy(raw::STAYS, parked).await);
+    let ours = [Way::Ours(ours), Way::WithAgent(with_agent), Way::Parked(parked)];
+    Ok([Way::Raw, Way::Placed(node), Way::Service].into_iter().chain(ours).collect())
 }
 
 /// A Function that goes to zero as soon as it may, and whose pods go quickly.
@@ -67,6 +74,7 @@ impl Way {
             Self::Placed(_) => PLACED,
             Self::Ours(_) => OURS,
             Self::WithAgent(_) => AGENT,
+            Self::Parked(_) => PARKED,
         }
     }
 
@@ -81,6 +89,7 @@ impl Way {
                 call(cx, function).await
             }
             Self::WithAgent(function) => call(cx, function).await,
+            Self::Parked(function) => thaw(function).await,
         }
     }
 }
@@ -93,6 +102,21 @@ async fn call(cx: &Context, function: &Deployed) -> anyhow::Result<Stages> {
     let pod = function.instances().await?.pop().and_then(|pod| pod.metadata.name).context("no instance")?;
     let process = raw::process_start(cx, &pod, clock).await?;
     Ok(Stages { process, address: f64::NAN, answered: millis(answer.took) })
+}
+
+/// A call of an instance that is frozen.
+async fn thaw(function: &Deployed) -> anyhow::Result<Stages> {
+    await_condition("a parked instance", async || {
+        let status = function.status().await?;
+        ensure!((status.parked, status.ready) == (1, 0), "{} parked, {} ready", status.parked, status.ready);
+        Ok(())
+    })
+    .await;
+    random_pause().await;
+    let answer = function.call("/").await;
+    ensure!(answer.status == 200, "{} {}", answer.status, answer.text());
+    ensure!(!answer.was_cold() && answer.timing("thaw").is_some(), "it was not thawed: {:?}", answer.headers);
+    Ok(Stages { process: f64::NAN, address: f64::NAN, answered: millis(answer.took) })
 }
 
 /// Measures.
@@ -150,6 +174,12 @@ fn rows(columns: &Columns) -> Rows {
     let placed = of("process", PLACED);
     let chosen = Row::new("process start of a raw pod on a chosen node, p50", "ms", Estimate::quantile(&placed, 0.5)?);
     rows.push(chosen.floor(RAW, estimate("process", RAW, 0.5)?).ratio(RAW, paired(&placed, &process)?));
+    for (metric, p, wanted) in
+        [("call of a parked instance, p50", 0.5, 10.0), ("call of a parked instance, p95", 0.95, 25.0)]
+    {
+        let row = Row::new(metric, "ms", estimate("answered", PARKED, p)?);
+        rows.push(row.floor(RAW, estimate("answered", RAW, p)?).wanted(Wanted::AtMost(wanted)));
+    }
     rows.push(Row::new("API shows a raw pod's address, p50", "ms", columns.median("address")?));
     Ok(rows)
 }

@@ -14,6 +14,7 @@ use kube::{
     api::{DeleteParams, ListParams, LogParams, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
+use lambent_api::meta::LABEL_FUNCTION;
 use lambent_tests::{Context, Gateway, Request, wait::await_condition_for};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -23,6 +24,8 @@ const PORT: u16 = 8080;
 const TRY_EVERY: Duration = Duration::from_millis(1);
 /// No pod takes this long.
 const LIMIT: Duration = Duration::from_secs(60);
+/// The Function whose instances stay.
+pub const STAYS: &str = "parked";
 /// Label of all pods of this kind.
 const LABEL: &str = "bench.lambent.dev/raw";
 
@@ -166,10 +169,11 @@ pub async fn clean_up(cx: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until no pod is left in the namespace.
+/// Waits until no pod is left in the namespace, but for those of the Function that keeps some.
 pub async fn nothing_runs(cx: &Context) {
+    let others = ListParams::default().labels(&format!("{LABEL_FUNCTION}!={STAYS}"));
     await_condition_for(Duration::from_secs(120), "all pods to be gone", async || {
-        let left = cx.api::<Pod>().list_metadata(&ListParams::default()).await?.items.len();
+        let left = cx.api::<Pod>().list_metadata(&others).await?.items.len();
         ensure!(left == 0, "{left} pods");
         Ok(())
     })

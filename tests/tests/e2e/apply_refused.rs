@@ -43,7 +43,7 @@ async fn an_image_alone_is_a_whole_function() {
         let function =
             cx.try_apply("short", json!({"image": "registry.example/a:1"})).await.expect("an applied Function");
         let spec = serde_json::to_value(&function.spec).unwrap();
-        assert_eq!(spec["scale"], json!({"min": 0, "max": 100, "idle": "1m"}));
+        assert_eq!(spec["scale"], json!({"min": 0, "parked": 0, "max": 100, "idle": "1m"}));
         assert_eq!(spec["queue"], json!({"depth": 1000, "timeout": "30s"}));
         assert_eq!((&spec["concurrency"], &spec["port"], &spec["maxBody"]), (&json!(1), &json!(8080), &json!("6Mi")));
     })

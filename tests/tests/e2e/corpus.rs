@@ -52,6 +52,21 @@ pub(crate) const REFUSED: &[Refused] = &[
         "{image: a, scale: {min: 101}}",
         &["scale.min must not be more than scale.max"],
     ),
+    spec(
+        "more parked instances than the maximum",
+        "{image: a, scale: {parked: 3, max: 2}}",
+        &["scale.parked must not be more than scale.max"],
+    ),
+    spec(
+        "parked instances with a liveness probe",
+        "{image: a, scale: {parked: 1}, livenessProbe: {tcpSocket: {port: 8080}}}",
+        &["scale.parked and probes exclude each other"],
+    ),
+    spec(
+        "parked instances with a readiness probe",
+        "{image: a, scale: {parked: 1}, readinessProbe: {tcpSocket: {port: 8080}}}",
+        &["scale.parked and probes exclude each other"],
+    ),
     spec("a maximum of zero", "{image: a, scale: {max: 0}}", &["spec.scale.max", "greater than or equal to 1"]),
     spec("a concurrency of zero", "{image: a, concurrency: 0}", &["spec.concurrency", "greater than or equal to 1"]),
     spec("port zero", "{image: a, port: 0}", &["spec.port", "greater than or equal to 1"]),

@@ -19,6 +19,7 @@ mod metrics_and_logs;
 mod network_policies;
 mod node_agent;
 mod overload;
+mod parked;
 mod part_failures;
 mod part_restarts;
 mod queueing;

@@ -63,7 +63,7 @@ fn head(function: &Function, now: Timestamp) -> String {
         ("Age", age(created, now)),
         ("Image", template.image.clone()),
         ("Command", command.join(" ")),
-        ("Instances", format!("{} that answer, of {}", status.ready, status.instances)),
+        ("Instances", instances(status.ready, status.parked, status.instances)),
         ("Scale", format!("{} to {}, down after {} of less load", scale.min, scale.max, scale.idle)),
         ("Concurrency", format!("{} per instance", spec.concurrency)),
         ("Queue", format!("{} at most, for {} at most", spec.queue.depth, spec.queue.timeout)),
@@ -131,6 +131,13 @@ fn instances_table(instances: &[Pod], now: Timestamp) -> String {
     };
     let rows: Vec<_> = instances.iter().map(row).collect();
     table(["NAME", "REVISION", "STATE", "RESTARTS", "AGE"], &rows, INDENT)
+}
+
+fn instances(ready: i32, parked: i32, all: i32) -> String {
+    match parked {
+        0 => format!("{ready} that answer, of {all}"),
+        parked => format!("{ready} that answer and {parked} parked, of {all}"),
+    }
 }
 
 /// | pod | state |

@@ -9,6 +9,7 @@ fn view(progress: Progress) -> View<'static> {
         latest: Some("hello-new".into()),
         progress,
         image: Image::Unknown,
+        parking: Parking::Off,
         counts: Counts { ready: 2, failing: 1, stopping: 4, ..Counts::default() },
         from_files: None,
         restarted: false,
@@ -145,4 +146,22 @@ fn a_rollout_has_one_beginning_and_ends_with_serving() {
     let again = View { restarted: true, ..rolling() };
     assert_eq!(status(&begun, again, at(9)).rollout_since, Some(Time(at(9))));
     assert_eq!(status(&begun, view(Progress::Serving), at(9)).rollout_since, None);
+}
+
+#[test]
+fn what_became_of_parking_is_said_while_it_is_asked_for() {
+    let with = |old: &FunctionStatus, parking| {
+        let view = View { parking, ..view(Progress::Serving) };
+        super::status(old, view, Timestamp::UNIX_EPOCH)
+    };
+    let reason = |status: &FunctionStatus| {
+        status.conditions.find(ConditionType::Parked).map(|c| (c.status.clone(), c.reason.clone()))
+    };
+    let why = Reason::new("NoNodeAgent", "");
+    let impossible = with(&FunctionStatus::default(), Parking::Impossible(why));
+    assert_eq!(reason(&impossible), Some(("False".into(), "NoNodeAgent".into())));
+    assert_eq!(reason(&with(&impossible, Parking::Unknown)), reason(&impossible), "nothing is known anew");
+    let parked = with(&impossible, Parking::Parked);
+    assert_eq!(reason(&parked), Some(("True".into(), "Parked".into())));
+    assert_eq!(reason(&with(&parked, Parking::Off)), None);
 }

@@ -1,0 +1,69 @@
+use super::{
+    testing::{Counting, ROOT},
+    *,
+};
+
+macro_rules! counting {
+    () => {
+        match Counting::start("of-a-test") {
+            Some(counting) => counting,
+            None => {
+                eprintln!("skipped: no freezer that this user may use");
+                return;
+            }
+        }
+    };
+}
+
+#[test]
+fn the_freezer_is_found_by_its_version() {
+    let find = |mounts| Freezer::find(Path::new(ROOT), mounts).map(|f| (f.version, f.root));
+    let one = "30 29 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+        31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
+        32 30 0:28 / /sys/fs/cgroup/freezer rw,relatime shared:9 master:1 - cgroup cgroup rw,freezer\n\
+        33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
+    assert_eq!(find(one), Some((Version::One, "/sys/fs/cgroup/freezer".into())));
+    let two = "30 29 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
+    assert_eq!(find(two), Some((Version::Two, ROOT.into())));
+    assert_eq!(find("30 29 0:26 / /elsewhere rw - cgroup2 cgroup2 rw"), None);
+    assert_eq!(find("nonsense"), None);
+}
+
+#[test]
+fn a_cgroup_that_is_gone_is_let_go_on_and_can_not_be_frozen() {
+    let freezer = Freezer { root: "/nowhere".into(), version: Version::Two };
+    assert!(freezer.thaw(Path::new("pod/x")).is_ok());
+    assert!(freezer.is_frozen(Path::new("pod/x")).unwrap_err().is_gone());
+}
+
+#[tokio::test]
+async fn a_frozen_process_does_nothing_and_goes_on_where_it_was() {
+    let mut process = counting!();
+    assert_eq!(process.next(), 1);
+    assert!(!process.is_frozen());
+    process.freezer.freeze(&process.path, || true).await.unwrap();
+    assert!(process.is_frozen());
+    // What it had written before is read, and nothing comes after that.
+    let before = process.ticks();
+    let state = fs::read_to_string(format!("/proc/{}/stat", process.child.id())).unwrap();
+    assert!(state.rsplit_once(") ").unwrap().1.starts_with(['D', 'S', 'T']), "{state}");
+    assert_eq!(process.ticks(), before);
+    process.freezer.thaw(&process.path).unwrap();
+    assert!(!process.is_frozen());
+    let last = process.next();
+    assert_eq!(process.next(), last + 1);
+    process.freezer.thaw(&process.path).unwrap();
+}
+
+#[tokio::test]
+async fn a_signal_is_heard_when_it_goes_on() {
+    let mut process = counting!();
+    process.next();
+    process.freezer.freeze(&process.path, || true).await.unwrap();
+    let pid = rustix::process::Pid::from_child(&process.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(process.child.try_wait().unwrap().is_none());
+    process.freezer.thaw(&process.path).unwrap();
+    let status = process.child.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15));
+}
