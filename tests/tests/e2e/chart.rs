@@ -91,7 +91,7 @@ async fn only_the_controllers_role_creates_pods() {
 async fn nodes_are_seen_only_where_images_are_pulled_ahead() {
     let cluster = Cluster::from_env().await;
     let namespaced = ["--set", "scope=namespaced", "--set", "watchedNamespace=shop"];
-    for (more, sees) in [(&[][..], true), (&["--set", "controller.pullAhead=0"], false), (&namespaced, false)] {
+    for (more, sees) in [(&[][..], true), (&["--set", "controller.pullAhead=0"][..], false), (&namespaced[..], false)] {
         let manifests = template(&cluster, more).await.expect();
         assert_eq!(manifests.contains("resources: [nodes]"), sees, "{more:?}");
     }
