@@ -48,7 +48,7 @@ fn running(uid: &str) -> FromNode {
 
 #[tokio::test]
 async fn a_function_is_frozen_and_goes_on_and_every_gateway_hears_of_it() {
-    let Some(Stand { parker, process, .. }) = stand() else { return };
+    let Some(Stand { parker, process, fake: _fake }) = stand() else { return };
     let (mut a, mut b) = (gateway(&parker, 1), gateway(&parker, 2));
     for told in [&mut a, &mut b] {
         assert_eq!(told.recv().await, Some(FromNode::Synced));
@@ -65,7 +65,7 @@ async fn a_function_is_frozen_and_goes_on_and_every_gateway_hears_of_it() {
 
 #[tokio::test]
 async fn the_last_order_holds() {
-    let Some(Stand { parker, process, .. }) = stand() else { return };
+    let Some(Stand { parker, process, fake: _fake }) = stand() else { return };
     let mut told = gateway(&parker, 1);
     for _ in 0..20 {
         parker.order(POD, true);
@@ -85,7 +85,7 @@ async fn the_last_order_holds() {
 
 #[tokio::test]
 async fn what_runs_is_said_to_run_and_what_is_no_function_is_refused() {
-    let Some(Stand { fake, parker, .. }) = stand() else { return };
+    let Some(Stand { fake, parker, process: _process }) = stand() else { return };
     let mut told = gateway(&parker, 1);
     assert_eq!(told.recv().await, Some(FromNode::Synced));
     parker.order(POD, false);
@@ -110,7 +110,7 @@ async fn without_a_freezer_it_says_why() {
 
 #[tokio::test]
 async fn without_a_gateway_functions_go_on_after_a_while() {
-    let Some(Stand { parker, process, .. }) = stand() else { return };
+    let Some(Stand { parker, process, fake: _fake }) = stand() else { return };
     let mut told = gateway(&parker, 1);
     parker.order(POD, true);
     while told.recv().await != Some(parked(POD)) {}
@@ -145,7 +145,7 @@ async fn what_an_agent_before_has_left_frozen_goes_on_unless_a_gateway_claims_it
 
 #[tokio::test]
 async fn all_go_on_when_the_agent_stops_and_nothing_is_frozen_after() {
-    let Some(Stand { parker, process, .. }) = stand() else { return };
+    let Some(Stand { parker, process, fake: _fake }) = stand() else { return };
     let mut told = gateway(&parker, 1);
     parker.order(POD, true);
     while told.recv().await != Some(parked(POD)) {}
@@ -159,7 +159,7 @@ async fn all_go_on_when_the_agent_stops_and_nothing_is_frozen_after() {
 
 #[tokio::test]
 async fn what_goes_on_by_itself_is_told() {
-    let Some(Stand { parker, process, .. }) = stand() else { return };
+    let Some(Stand { parker, process, fake: _fake }) = stand() else { return };
     let mut told = gateway(&parker, 1);
     parker.order(POD, true);
     while told.recv().await != Some(parked(POD)) {}
