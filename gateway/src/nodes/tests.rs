@@ -49,6 +49,25 @@ impl Stand {
         BufReader::new(ours)
     }
 
+    /// An address that was passed on, whatever else was told.
+    async fn early(&mut self) -> Option<(String, String)> {
+        loop {
+            if let Change::Early { uid, ip } = self.changes.recv().await? {
+                return Some((uid, ip.to_string()));
+            }
+        }
+    }
+
+    /// Nothing but that agents come and go was passed on.
+    fn nothing_is_passed_on(&mut self) -> bool {
+        while let Ok(change) = self.changes.try_recv() {
+            if !matches!(change, Change::Agent(..)) {
+                return false;
+            }
+        }
+        true
+    }
+
     async fn until(&self, counted: &[(Outcome, u64)]) {
         while !counted.iter().all(|(outcome, count)| self.nodes.metrics.counted(*outcome) == *count) {
             tokio::task::yield_now().await;
@@ -98,8 +117,7 @@ async fn what_an_agent_was_asked_for_and_tells_is_passed_on() {
     let mut agent = stand.agent();
     assert_eq!(hears(&mut agent).await, asked("u-1"));
     says(&mut agent, "u-1", "10.244.0.7").await;
-    let Some(Change::Early { uid, ip }) = stand.changes.recv().await else { panic!("something else") };
-    assert_eq!((uid.as_str(), ip.to_string().as_str()), ("u-1", "10.244.0.7"));
+    assert_eq!(stand.early().await, Some(("u-1".to_owned(), "10.244.0.7".to_owned())));
 }
 
 #[tokio::test]
@@ -118,7 +136,7 @@ async fn what_an_agent_makes_up_is_not_passed_on() {
         says(&mut agent, uid, "10.244.0.7").await;
     }
     stand.until(&[(Outcome::Refused, 3), (Outcome::Unasked, 4)]).await;
-    assert!(stand.changes.try_recv().is_err());
+    assert!(stand.nothing_is_passed_on());
 }
 
 #[tokio::test(start_paused = true)]
@@ -134,7 +152,7 @@ async fn what_cant_be_checked_in_time_is_not_passed_on() {
         agent.read_line(&mut line).await.unwrap();
         agent.write_all(b"{\"type\":\"alive\"}\n").await.unwrap();
     }
-    assert!(stand.changes.try_recv().is_err());
+    assert!(stand.nothing_is_passed_on());
 }
 
 #[tokio::test]
@@ -173,7 +191,10 @@ async fn a_connection_is_ended_after_a_while_so_that_its_token_is_looked_at_agai
     let begun = tokio::time::Instant::now();
     let mut line = String::new();
     while agent.read_line(&mut line).await.unwrap() > 0 {
-        agent.write_all(b"{\"type\":\"alive\"}\n").await.unwrap();
+        // It may have ended after that line.
+        if agent.write_all(b"{\"type\":\"alive\"}\n").await.is_err() {
+            break;
+        }
     }
     let lasted = begun.elapsed();
     assert!((SESSION..SESSION + Duration::from_secs(5)).contains(&lasted), "{lasted:?}");

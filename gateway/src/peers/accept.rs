@@ -94,7 +94,9 @@ impl Guest {
                 let members = members.into_iter().map(Arc::from).collect();
                 let _ = self.host.events.send(Event::Claimed { peer, session: self.session, seq, members });
             }
-            message @ Message::Leaving => drop(self.host.events.send(Event::Said { peer, message })),
+            message @ (Message::Leaving | Message::Unclaimed) => {
+                drop(self.host.events.send(Event::Said { peer, message }));
+            }
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ use std::{
 use lambent_api::{FunctionKey, InstanceRef};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, interval, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::{debug, info};
@@ -27,6 +27,9 @@ use crate::{directory::Directory, function::Function, owner::Owner, permit::Perm
 
 /// What is claimed by two is claimed again after a random part of this, on top of the same.
 const AGAIN_WITHIN: Duration = Duration::from_millis(60);
+/// How often it is looked whether all Functions have an owner. What has none twice in a row is claimed again:
+/// claims cross each other when several gateways come and go at once.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A gateway's pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct Coordinator {
     /// Tells which of two claims came later.
     order: u64,
     claim_again: Option<Instant>,
+    /// A Function had no owner when it was last looked.
+    unclaimed: bool,
 }
 
 /// This gateway's claim.
@@ -148,11 +153,13 @@ impl Coordinator {
             claim: Claim::default(),
             order: 0,
             claim_again: None,
+            unclaimed: false,
         }
     }
 
     /// Takes events until nobody sends any.
     pub async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>) {
+        let mut look = interval(LOOK_EVERY);
         loop {
             let again = self.claim_again;
             let event = tokio::select! {
@@ -160,6 +167,10 @@ impl Coordinator {
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {
                     self.claim_again = None;
                     self.claim();
+                    continue;
+                }
+                _ = look.tick() => {
+                    self.look_for_unclaimed();
                     continue;
                 }
             };
@@ -338,6 +349,7 @@ impl Coordinator {
         let Some(peer) = self.peers.get_mut(name) else { return };
         match message {
             Message::Leaving => peer.leaving = true,
+            Message::Unclaimed => self.contest(true),
             Message::Yielded { namespace, function, busy, retired } => {
                 let key = FunctionKey::new(namespace, function);
                 if let Some(function) = self.directory.any(&key.namespace, &key.name) {
@@ -406,6 +418,22 @@ impl Coordinator {
             let part = f64::from(u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(0))
                 / f64::from(u32::MAX);
             self.claim_again = Some(Instant::now() + AGAIN_WITHIN + AGAIN_WITHIN.mul_f64(part));
+        }
+    }
+
+    /// Has what nobody owns for a while claimed again, here or by whose it is.
+    fn look_for_unclaimed(&mut self) {
+        let all = self.directory.all();
+        let unclaimed =
+            all.iter().filter(|f| matches!(f.owner(), Owner::Nobody) && !self.claim.pending.contains(&f.key));
+        let (mine, theirs): (Vec<_>, Vec<_>) = unclaimed.partition(|function| self.is_mine(&function.key));
+        let any = !(mine.is_empty() && theirs.is_empty());
+        if self.synced.is_cancelled() && std::mem::replace(&mut self.unclaimed, any) && any {
+            info!(mine = mine.len(), theirs = theirs.len(), "Functions without an owner are claimed again");
+            if !theirs.is_empty() {
+                self.peers.values().for_each(|peer| peer.link.send(Message::Unclaimed));
+            }
+            self.contest(!mine.is_empty());
         }
     }
 

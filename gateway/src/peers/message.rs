@@ -20,6 +20,8 @@ pub enum Message {
     Claim { seq: u64, members: Vec<String> },
     /// It stops: others are to claim what it has.
     Leaving,
+    /// Nobody grants the slots of a Function that is not the sender's: the others are to claim again.
+    Unclaimed,
     /// A slot is wanted for a request that has waited for `waited` seconds.
     Acquire { id: u64, namespace: String, function: String, waited: f64, again: bool },
     /// It isn't wanted any more.

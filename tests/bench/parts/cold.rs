@@ -124,7 +124,7 @@ pub async fn run(plan: Plan) -> Rows {
     on_cluster("cold", async |cx: Context| {
         let (ways, agents) = (ways(&cx).await?, Agents::new(&cx));
         raw::nothing_runs(&cx).await;
-        let rounds = plan.rounds(20, 3);
+        let rounds = plan.rounds(15, 3);
         let mut columns = Columns::default();
         for round in 0..rounds {
             progress::say(&format!("round {} of {rounds}", round + 1));
