@@ -22,6 +22,8 @@ use tokio::time::{sleep, timeout};
 const PORT: u16 = 8080;
 /// Between two tries of an instance that does not answer yet.
 const TRY_EVERY: Duration = Duration::from_millis(1);
+/// Between two questions for a log that is not there yet.
+const LOG_EVERY: Duration = Duration::from_millis(50);
 /// No pod takes this long.
 const LIMIT: Duration = Duration::from_secs(60);
 /// The Function whose instances stay.
@@ -140,7 +142,15 @@ async fn answers(authority: &str, path: &str) -> anyhow::Result<()> {
 /// machine's; in milliseconds since `from`.
 pub async fn process_start(cx: &Context, pod: &str, from: SystemTime) -> anyhow::Result<f64> {
     let params = LogParams { timestamps: true, ..LogParams::default() };
-    let log = cx.api::<Pod>().logs(pod, &params).await?;
+    let begun = Instant::now();
+    // With an agent it has answered before its kubelet knows that it runs.
+    let log = loop {
+        match cx.api::<Pod>().logs(pod, &params).await {
+            Ok(log) if !log.is_empty() => break log,
+            outcome => ensure!(begun.elapsed() < LIMIT, "{pod} has no log: {outcome:?}"),
+        }
+        sleep(LOG_EVERY).await;
+    };
     let stamp = log.split_whitespace().next().with_context(|| format!("{pod} has logged nothing"))?;
     let at: jiff::Timestamp = stamp.parse().with_context(|| stamp.to_owned())?;
     let since = at.duration_since(jiff::Timestamp::try_from(from)?);
