@@ -30,6 +30,7 @@ use lambent_autoscaler::link::{
     client::{self, LinkError},
     connect_all,
 };
+use lambent_wire::connect::ConnectError;
 use tokio::{net::TcpListener, sync::mpsc, time::Instant};
 
 /// A file with a token, removed afterwards.
@@ -170,5 +171,5 @@ async fn a_gateway_is_asked_to_retire_and_may_refuse() {
     })
     .await;
     let refused = client::retire(address, &token.0, &order).await;
-    assert!(matches!(refused, Err(LinkError::Status(StatusCode::FORBIDDEN))));
+    assert!(matches!(refused, Err(LinkError::Connect(ConnectError::Status(StatusCode::FORBIDDEN)))));
 }

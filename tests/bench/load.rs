@@ -387,6 +387,7 @@ mod tests {
         let target = server(stall).await;
         let plan = Open { rate: 100.0, connections: 1, patience: Duration::from_secs(5) };
         let running = Loop::start(&target, plan);
+        // Its length is the caller's to choose: at least 50 calls are due in it.
         sleep(Duration::from_millis(600)).await;
         let calls = running.end().await.unwrap();
         assert!(calls.len() >= 50 && calls.iter().all(Call::is_good), "{calls:?}");

@@ -1,16 +1,16 @@
-//! Getting a connection to a gateway's internal port and changing its protocol.
+//! Calls of a gateway's internal port, and connections there that change their protocol.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::Empty;
-use hyper::{client::conn::http1, upgrade::Upgraded};
+use http::{Request, Response, StatusCode, header, request::Builder};
+use http_body_util::Full;
+use hyper::{body::Incoming, client::conn::http1, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::{net::TcpStream, time::timeout};
 
-/// Connecting and being let in.
+/// Connecting and being let in, where the protocol is changed.
 const WITHIN: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
@@ -32,8 +32,8 @@ pub enum ConnectError {
     #[error("it answered {0}")]
     Status(StatusCode),
     /// Not in time.
-    #[error("no answer within {} s", WITHIN.as_secs())]
-    Timeout,
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
 }
 
 impl ConnectError {
@@ -41,6 +41,35 @@ impl ConnectError {
     pub fn is_nobody_there(&self) -> bool {
         matches!(self, Self::Connect(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
     }
+}
+
+/// Calls the gateway at `address`, with the token in that file. Ends with the head of the answer, or after
+/// `within`.
+///
+/// # Errors
+/// If it can't be reached, or not in time.
+pub async fn call(
+    address: SocketAddr,
+    token: &Path,
+    request: Builder,
+    body: Bytes,
+    within: Duration,
+) -> Result<Response<Incoming>, ConnectError> {
+    let answer = async {
+        // Read anew each time: the kubelet replaces it.
+        let token = tokio::fs::read_to_string(token).await.map_err(ConnectError::Token)?;
+        let request = request
+            .header(header::HOST, address.to_string())
+            .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
+            .body(Full::new(body))?;
+        let stream = TcpStream::connect(address).await.map_err(ConnectError::Connect)?;
+        stream.set_nodelay(true).map_err(ConnectError::Connect)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // Ends with the answer, or with what it was upgraded to.
+        tokio::spawn(connection.with_upgrades());
+        Ok(sender.send_request(request).await?)
+    };
+    timeout(within, answer).await.map_err(|_| ConnectError::Timeout(within))?
 }
 
 /// Asks the gateway at `address` to go over to `protocol`, with the token in that file. Bounded in time.
@@ -53,24 +82,10 @@ pub async fn upgrade(
     path: &str,
     protocol: &str,
 ) -> Result<TokioIo<Upgraded>, ConnectError> {
-    timeout(WITHIN, ask(address, token, path, protocol)).await.map_err(|_| ConnectError::Timeout)?
-}
-
-async fn ask(address: SocketAddr, token: &Path, path: &str, protocol: &str) -> Result<TokioIo<Upgraded>, ConnectError> {
-    // Read anew each time: the kubelet replaces it.
-    let token = tokio::fs::read_to_string(token).await.map_err(ConnectError::Token)?;
-    let stream = TcpStream::connect(address).await.map_err(ConnectError::Connect)?;
-    stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection.with_upgrades());
-    let request = Request::post(path)
-        .header(header::HOST, address.to_string())
-        .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
-        .header(header::CONNECTION, "upgrade")
-        .header(header::UPGRADE, protocol)
-        .body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
+    let request = Request::post(path).header(header::CONNECTION, "upgrade").header(header::UPGRADE, protocol);
+    let response = call(address, token, request, Bytes::new(), WITHIN).await?;
     match response.status() {
+        // It is here already: the answer was the agreement.
         StatusCode::SWITCHING_PROTOCOLS => Ok(TokioIo::new(hyper::upgrade::on(response).await?)),
         status => Err(ConnectError::Status(status)),
     }

@@ -3,14 +3,13 @@
 use std::{net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Incoming, client::conn::http1};
-use hyper_util::rt::TokioIo;
+use http::{Request, Response, StatusCode, header, request::Builder};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use lambent_api::signal::{Message, Retire, Retired};
+use lambent_wire::connect::{self, ConnectError};
 use thiserror::Error;
 use tokio::{
-    net::TcpStream,
     sync::mpsc,
     time::{sleep, timeout},
 };
@@ -31,25 +30,19 @@ const MAX_LINE: usize = 1 << 20;
 /// Why a gateway could not be asked.
 #[derive(Debug, Error)]
 pub enum LinkError {
-    /// The token's file.
-    #[error("the token's file: {0}")]
-    Token(std::io::Error),
-    /// No connection.
-    #[error("connecting: {0}")]
-    Connect(std::io::Error),
+    /// It was not reached, or does not want to.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// It broke off.
     #[error(transparent)]
     Http(#[from] hyper::Error),
-    /// It does not want to.
-    #[error("it answered {0}")]
-    Status(StatusCode),
     /// Nothing came in time.
     #[error("silent for {} s", SILENCE.as_secs())]
     Silent,
     /// What came is no message.
     #[error("not understood: {0}")]
     Json(#[from] serde_json::Error),
-    /// A request that can't be made, or an answer over its limit.
+    /// An answer over its limit.
     #[error("{0}")]
     Body(String),
 }
@@ -133,23 +126,12 @@ pub async fn retire(gateway: SocketAddr, token: &Path, order: &Retire) -> Result
 async fn call(
     gateway: SocketAddr,
     token: &Path,
-    request: http::request::Builder,
+    request: Builder,
     body: Bytes,
 ) -> Result<Response<Incoming>, LinkError> {
-    // Read anew each time: the kubelet replaces it.
-    let token = tokio::fs::read_to_string(token).await.map_err(LinkError::Token)?;
-    let request = request
-        .header(header::HOST, gateway.to_string())
-        .header(header::AUTHORIZATION, format!("Bearer {}", token.trim()))
-        .body(Full::new(body))
-        .map_err(|error| LinkError::Body(error.to_string()))?;
-    let answer = async {
-        let stream = TcpStream::connect(gateway).await.map_err(LinkError::Connect)?;
-        stream.set_nodelay(true).map_err(LinkError::Connect)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok::<_, LinkError>(sender.send_request(request).await?)
-    };
-    let response = timeout(ANSWER_WITHIN, answer).await.map_err(|_| LinkError::Silent)??;
-    if response.status() == StatusCode::OK { Ok(response) } else { Err(LinkError::Status(response.status())) }
+    let response = connect::call(gateway, token, request, body, ANSWER_WITHIN).await?;
+    match response.status() {
+        StatusCode::OK => Ok(response),
+        status => Err(ConnectError::Status(status).into()),
+    }
 }

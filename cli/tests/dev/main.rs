@@ -53,6 +53,11 @@ fn call(dev: &support::Dev, path: &str) -> Call {
     thread::spawn(move || get(listen, &path))
 }
 
+/// A function that says which request it has begun.
+fn telling() -> String {
+    PYTHON.replace("        time.sleep(", "        print(\"asked for\", self.path, flush=True)\n        time.sleep(")
+}
+
 fn answered(call: Call, expected: u16) -> String {
     let (status, body) = call.join().unwrap();
     assert_eq!(status, expected, "{body}");
@@ -256,11 +261,12 @@ fn thousands_of_requests_at_once_are_all_answered() {
 #[test]
 fn an_interrupt_lets_a_request_end_and_leaves_nothing() {
     let files = Files::new();
+    files.write("main.py", &telling());
     files.write("f.yaml", &python("hello", ""));
     let mut dev = files.dev();
     dev.ok("/fn/shop/hello");
     let running = call(&dev, "/fn/shop/hello?ms=700");
-    thread::sleep(Duration::from_millis(200));
+    dev.line("asked for /?ms=700");
     dev.signal(Signal::INT);
     assert!(answered(running, 200).starts_with("one "));
     assert_eq!(dev.ended().0, Some(0));
@@ -271,11 +277,12 @@ fn an_interrupt_lets_a_request_end_and_leaves_nothing() {
 #[test]
 fn a_drain_ends_at_its_limit() {
     let files = Files::new();
+    files.write("main.py", &telling());
     files.write("f.yaml", &python("hello", ""));
     let mut dev = files.dev_with(&["--drain-seconds", "1"]);
     dev.ok("/fn/shop/hello");
     let running = call(&dev, "/fn/shop/hello?ms=25000");
-    thread::sleep(Duration::from_millis(200));
+    dev.line("asked for /?ms=25000");
     dev.signal(Signal::TERM);
     let (_, took) = dev.ended();
     assert!(took < Duration::from_secs(20), "{took:?}");
@@ -286,11 +293,12 @@ fn a_drain_ends_at_its_limit() {
 #[test]
 fn a_second_interrupt_does_not_wait() {
     let files = Files::new();
+    files.write("main.py", &telling());
     files.write("f.yaml", &python("hello", ""));
     let mut dev = files.dev();
     dev.ok("/fn/shop/hello");
     let running = call(&dev, "/fn/shop/hello?ms=25000");
-    thread::sleep(Duration::from_millis(200));
+    dev.line("asked for /?ms=25000");
     dev.signal(Signal::INT);
     dev.line("once more to stop now");
     dev.signal(Signal::INT);
