@@ -5,6 +5,18 @@ use crate::order::Write;
 
 const GATEWAY: &str = "10.0.0.1:8081";
 
+/// Of a Revision that has no requests yet, of one second each.
+fn serving(revision: &str) -> Load {
+    Load {
+        namespace: "shop".into(),
+        function: "f".into(),
+        revision: revision.into(),
+        serving: true,
+        service_seconds: Some(1.0),
+        ..Load::default()
+    }
+}
+
 struct Scene {
     book: Book,
     now: Instant,
@@ -43,18 +55,10 @@ impl Scene {
     }
 
     fn load(&mut self, revision: &str, queued: u32, in_flight: u32, ready: u32) -> Vec<Order> {
-        let load = Load {
-            namespace: "shop".into(),
-            function: "f".into(),
-            revision: revision.into(),
-            serving: true,
-            in_flight,
-            queued,
-            peak_in_flight: in_flight,
-            ready,
-            service_seconds: Some(1.0),
-            ..Load::default()
-        };
+        self.told(Load { in_flight, queued, peak_in_flight: in_flight, ready, ..serving(revision) })
+    }
+
+    fn told(&mut self, load: Load) -> Vec<Order> {
         self.apply(Input::Link(GATEWAY.parse().unwrap(), LinkEvent::Message(Message::Load(load))))
     }
 
@@ -235,19 +239,7 @@ fn what_the_gateway_thaws_is_asked_for_and_kept_for_the_window() {
 #[test]
 fn parked_instances_are_as_good_as_ready_for_those_who_wait() {
     let mut scene = Scene::new(&serde_json::json!({"parked": 5, "max": 20}));
-    let queue = |scene: &mut Scene, queued, parked| {
-        let load = Load {
-            namespace: "shop".into(),
-            function: "f".into(),
-            revision: "f-1".into(),
-            serving: true,
-            queued,
-            parked,
-            service_seconds: Some(1.0),
-            ..Load::default()
-        };
-        writes(&scene.apply(Input::Link(GATEWAY.parse().unwrap(), LinkEvent::Message(Message::Load(load)))))
-    };
+    let queue = |scene: &mut Scene, queued, parked| writes(&scene.told(Load { queued, parked, ..serving("f-1") }));
     assert_eq!(queue(&mut scene, 2, 5), [(0, 2, Reason::Backlog)], "no more than wait");
 }
 

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::ByteString;
-use serde_json::{Value, json};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -13,7 +14,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::{Cluster, Gateway, Request};
+use crate::{Cluster, Context, Gateway, Request};
 
 /// On the address of the cluster's registry; node and controller ask it over plain http.
 const PORT: u16 = 5001;
@@ -64,10 +65,18 @@ impl LockedRegistry {
         format!("{}/{}/{example}:1", self.door.authority, self.folder)
     }
 
-    /// What a pull secret with this password has in `.dockerconfigjson`.
-    pub fn pull_secret(&self, password: &str) -> Value {
+    /// Makes the Secret `pull` with this password, or gives it another one.
+    ///
+    /// # Panics
+    /// If the API server does not want it.
+    pub async fn pull_secret(&self, cx: &Context, password: &str) {
         let config = json!({"auths": {&self.door.authority: {"auth": encoded(password)}}});
-        json!({".dockerconfigjson": config.to_string()})
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+            "metadata": {"name": "pull"}, "stringData": {".dockerconfigjson": config.to_string()},
+        });
+        let written = cx.api::<Secret>().patch("pull", &PatchParams::apply("test"), &Patch::Apply(secret)).await;
+        written.expect("a pull secret");
     }
 }
 

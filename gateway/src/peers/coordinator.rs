@@ -55,11 +55,21 @@ pub enum Event {
     /// Another gateway has connected.
     Guest { peer: Arc<str>, boot: u64, session: u64, to: mpsc::UnboundedSender<Message> },
     /// It claims its share.
-    Claimed { peer: Arc<str>, session: u64, seq: u64, members: Vec<Arc<str>> },
+    Claimed { peer: Arc<str>, session: u64, claimed: Claimed },
     /// Its connection has ended.
     GuestGone { peer: Arc<str>, session: u64 },
     /// This gateway stops: others may have what it owns.
     Leave,
+}
+
+/// Another gateway's claim, as it has come.
+pub struct Claimed {
+    /// Counts its claims.
+    pub seq: u64,
+    /// Who shares the Functions, as far as it knows.
+    pub members: Vec<Arc<str>>,
+    /// Whether callers are sent to it.
+    pub ready: Option<bool>,
 }
 
 /// Decides who owns what.
@@ -86,6 +96,7 @@ struct Claim {
     seq: u64,
     order: u64,
     members: Vec<Arc<str>>,
+    ready: bool,
     /// Who has not answered yet.
     unanswered: HashSet<Arc<str>>,
     /// Functions that are taken over once everyone has.
@@ -104,6 +115,9 @@ struct Peer {
     reach: Reach,
     pod: Option<(PeerPod, AbortOnDropHandle<()>)>,
     leaving: bool,
+    /// Its own word, which all others hear. What the API says of it each of them hears at another time, and
+    /// for as long as two take each other for who shares a Function, nobody claims that.
+    ready: Option<bool>,
     guest: Option<Guest>,
     /// Slots that its callers use at instances of our Functions, as it has yielded them.
     occupied: Occupied,
@@ -129,6 +143,12 @@ impl Occupied {
                 self.0.remove(key);
             }
         }
+    }
+}
+
+impl Peer {
+    fn is_ready(&self) -> bool {
+        self.ready.unwrap_or_else(|| self.pod.as_ref().is_some_and(|(pod, _)| pod.ready))
     }
 }
 
@@ -176,7 +196,7 @@ impl Coordinator {
             };
             let Some(event) = event else { return };
             self.take(event);
-            if self.synced.is_cancelled() && self.members() != self.claim.members {
+            if self.synced.is_cancelled() && !self.is_claim_current() {
                 self.claim();
             }
         }
@@ -190,7 +210,7 @@ impl Coordinator {
             Event::LinkDown { peer, dead } => self.link_down(&peer, dead),
             Event::Said { peer, message } => self.said(&peer, message),
             Event::Guest { peer, boot, session, to } => self.guest(&peer, boot, session, to),
-            Event::Claimed { peer, session, seq, members } => self.yield_to(&peer, session, seq, members),
+            Event::Claimed { peer, session, claimed } => self.yield_to(&peer, session, claimed),
             Event::GuestGone { peer, session } => self.guest_gone(&peer, session),
             Event::Leave => {
                 self.leaving = true;
@@ -204,7 +224,7 @@ impl Coordinator {
     fn members(&self) -> Vec<Arc<str>> {
         let there = |peer: &Peer| peer.reach == Reach::Connected && !peer.leaving;
         let me = (&self.me.name, self.ready, !self.leaving);
-        let others = self.peers.iter().map(|(name, p)| (name, p.pod.as_ref().is_some_and(|(p, _)| p.ready), there(p)));
+        let others = self.peers.iter().map(|(name, peer)| (name, peer.is_ready(), there(peer)));
         let all: Vec<_> = others.chain([me]).filter(|(_, _, there)| *there).collect();
         let any_ready = all.iter().any(|(_, ready, _)| *ready);
         let mut members: Vec<_> = all.iter().filter(|m| m.1 || !any_ready).map(|m| m.0.clone()).collect();
@@ -213,6 +233,10 @@ impl Coordinator {
         }
         members.sort();
         members
+    }
+
+    fn is_claim_current(&self) -> bool {
+        self.ready == self.claim.ready && self.members() == self.claim.members
     }
 
     fn is_mine(&self, function: &FunctionKey) -> bool {
@@ -227,6 +251,7 @@ impl Coordinator {
             seq: self.claim.seq + 1,
             order: self.order,
             members: self.members(),
+            ready: self.ready,
             unanswered: unanswered.map(|(name, _)| name.clone()).collect(),
             pending: HashSet::new(),
         };
@@ -284,6 +309,7 @@ impl Coordinator {
             reach: Reach::Connecting,
             pod: None,
             leaving: false,
+            ready: None,
             guest: None,
             occupied: Occupied::default(),
             yielding: Occupied::default(),
@@ -317,10 +343,15 @@ impl Coordinator {
         let leaving = self.leaving;
         let Some(peer) = self.peers.get_mut(name) else { return };
         (peer.reach, peer.leaving) = (Reach::Connected, false);
-        // It may not know yet, or not know any more.
-        say_claim(&self.claim, peer);
         if leaving {
             peer.link.send(Message::Leaving);
+        }
+        // It may not know yet, or not know any more. A claim that is about to be another one would only take
+        // Functions away that are not claimed then.
+        if self.is_claim_current()
+            && let Some(peer) = self.peers.get_mut(name)
+        {
+            say_claim(&self.claim, peer);
         }
     }
 
@@ -382,6 +413,7 @@ impl Coordinator {
         let peer = self.peer(name);
         let restarted = peer.guest.as_ref().is_some_and(|guest| guest.boot != boot);
         peer.guest = Some(Guest { boot, session, to, claim: None });
+        peer.ready = None;
         if restarted {
             (peer.occupied, peer.yielding) = Default::default();
             self.lent.forget(name);
@@ -392,11 +424,13 @@ impl Coordinator {
     }
 
     /// Another gateway claims: what is its own by its members is not granted here any more.
-    fn yield_to(&mut self, name: &Arc<str>, session: u64, seq: u64, members: Vec<Arc<str>>) {
+    fn yield_to(&mut self, name: &Arc<str>, session: u64, claimed: Claimed) {
         self.order += 1;
         let order = self.order;
+        let Claimed { seq, members, ready } = claimed;
         let Some(peer) = self.peers.get_mut(name) else { return };
         let Some(guest) = peer.guest.as_mut().filter(|guest| guest.session == session) else { return };
+        peer.ready = ready;
         let (link, to) = (peer.link.clone(), guest.to.clone());
         let fence = link.fence();
         let mut contested = false;
@@ -423,17 +457,22 @@ impl Coordinator {
 
     /// Has what nobody owns for a while claimed again, here or by whose it is.
     fn look_for_unclaimed(&mut self) {
-        let all = self.directory.all();
-        let unclaimed =
-            all.iter().filter(|f| matches!(f.owner(), Owner::Nobody) && !self.claim.pending.contains(&f.key));
-        let (mine, theirs): (Vec<_>, Vec<_>) = unclaimed.partition(|function| self.is_mine(&function.key));
-        let any = !(mine.is_empty() && theirs.is_empty());
+        let (mut mine, mut theirs) = (0_usize, 0_usize);
+        for function in self.directory.all().iter().filter(|f| !self.claim.pending.contains(&f.key)) {
+            match function.owner() {
+                Owner::Me => {}
+                _ if self.is_mine(&function.key) => mine += 1,
+                Owner::Nobody => theirs += 1,
+                Owner::Peer(_) => {}
+            }
+        }
+        let any = mine + theirs > 0;
         if self.synced.is_cancelled() && std::mem::replace(&mut self.unclaimed, any) && any {
-            info!(mine = mine.len(), theirs = theirs.len(), "Functions without an owner are claimed again");
-            if !theirs.is_empty() {
+            info!(mine, theirs, "Functions without an owner are claimed again");
+            if theirs > 0 {
                 self.peers.values().for_each(|peer| peer.link.send(Message::Unclaimed));
             }
-            self.contest(!mine.is_empty());
+            self.contest(mine > 0);
         }
     }
 
@@ -443,7 +482,7 @@ impl Coordinator {
             return;
         }
         debug!(peer = &**name, "a gateway that may own functions is not connected");
-        peer.guest = None;
+        (peer.guest, peer.ready) = (None, None);
         let mut any_mine = false;
         for function in self.directory.all() {
             if matches!(function.owner(), Owner::Peer(owner) if owner.name() == name) {
@@ -459,7 +498,7 @@ impl Coordinator {
 fn say_claim(claim: &Claim, peer: &mut Peer) {
     if peer.reach == Reach::Connected && claim.seq > 0 {
         let members = claim.members.iter().map(ToString::to_string).collect();
-        peer.link.send(Message::Claim { seq: claim.seq, members });
+        peer.link.send(Message::Claim { seq: claim.seq, members, ready: Some(claim.ready) });
     }
 }
 

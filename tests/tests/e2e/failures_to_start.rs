@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::ensure;
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-    core::v1::{Event, Pod, ResourceQuota, Secret},
+    core::v1::{Event, Pod, ResourceQuota},
 };
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use lambent_api::ConditionType;
 use lambent_tests::{Context, Deployed, await_condition, locked_registry::LockedRegistry, registry, with_temp_ns};
@@ -69,11 +69,7 @@ async fn an_image_that_appears_later_makes_the_function_ready() {
 async fn a_wrong_pull_secret_is_told_at_once_and_the_right_one_is_noticed() {
     with_temp_ns(async |cx: Context| {
         let registry = LockedRegistry::start(&cx, &cx.namespace, "right").await;
-        let secret = |password| json!({"stringData": registry.pull_secret(password)});
-        let mut wrong = secret("wrong");
-        wrong["metadata"] = json!({"name": "pull"});
-        wrong["type"] = json!("kubernetes.io/dockerconfigjson");
-        let _: Secret = cx.create(wrong).await;
+        registry.pull_secret(&cx, "wrong").await;
         let pod = json!({"imagePullSecrets": [{"name": "pull"}]});
         let locked = cx.apply("locked", json!({"image": registry.image("hello"), "pod": pod})).await;
         // Of "Unauthorized" or "authorization", as the node's runtime has it.
@@ -83,8 +79,7 @@ async fn a_wrong_pull_secret_is_told_at_once_and_the_right_one_is_noticed() {
         assert!(image.message.contains("imagePullSecrets"), "{image:?}");
         await_event(&locked, "authoriz").await;
 
-        let right = Patch::Merge(secret("right"));
-        cx.api::<Secret>().patch("pull", &PatchParams::default(), &right).await.unwrap();
+        registry.pull_secret(&cx, "right").await;
         locked.await_ready().await;
         locked.call("/").await.expect(200);
     })

@@ -2,7 +2,7 @@
 //! first instance anyway; so here the scheduler has no place for that one, for a reason that keeps nobody from pulling.
 
 use anyhow::{Context as _, ensure};
-use k8s_openapi::api::core::v1::{Event, Pod, ResourceQuota, Secret};
+use k8s_openapi::api::core::v1::{Event, Pod, ResourceQuota};
 use kube::{
     ResourceExt,
     api::{DeleteParams, ListParams},
@@ -76,15 +76,6 @@ async fn await_event(cx: &Context, function: &Deployed, reason: &str, words: &st
     .await;
 }
 
-async fn pull_secret(cx: &Context, registry: &LockedRegistry, password: &str) {
-    let _: Secret = cx
-        .create(json!({
-            "metadata": {"name": "pull"}, "type": "kubernetes.io/dockerconfigjson",
-            "stringData": registry.pull_secret(password),
-        }))
-        .await;
-}
-
 /// From a registry that lets in only who has the Function's own secret; it has no place on any node yet.
 async fn apply_locked(cx: &Context, registry: &LockedRegistry) -> Deployed {
     let mut pod = without_a_place();
@@ -96,7 +87,7 @@ async fn apply_locked(cx: &Context, registry: &LockedRegistry) -> Deployed {
 async fn an_image_is_on_the_node_before_the_first_instance_and_nothing_of_it_has_run() {
     with_temp_ns(async |cx: Context| {
         let registry = LockedRegistry::start(&cx, &cx.namespace, "right").await;
-        pull_secret(&cx, &registry, "right").await;
+        registry.pull_secret(&cx, "right").await;
         let ahead = apply_locked(&cx, &registry).await;
         let images = await_images(&ahead).await;
         assert_eq!((images.nodes, images.pulled, images.failed, images.message), (1, 1, 0, None));
@@ -118,7 +109,7 @@ async fn an_image_is_on_the_node_before_the_first_instance_and_nothing_of_it_has
 async fn what_a_node_can_not_pull_is_told_with_the_kubelets_words() {
     with_temp_ns(async |cx: Context| {
         let registry = LockedRegistry::start(&cx, &cx.namespace, "right").await;
-        pull_secret(&cx, &registry, "wrong").await;
+        registry.pull_secret(&cx, "wrong").await;
         let ahead = apply_locked(&cx, &registry).await;
         let images = await_images(&ahead).await;
         assert_eq!((images.nodes, images.pulled, images.failed), (1, 0, 1));
@@ -167,7 +158,7 @@ async fn a_function_can_keep_its_image_from_being_pulled_ahead() {
 async fn a_quota_that_takes_no_more_pods_is_told_and_its_end_is_noticed() {
     with_temp_ns(async |cx: Context| {
         let registry = LockedRegistry::start(&cx, &cx.namespace, "right").await;
-        pull_secret(&cx, &registry, "right").await;
+        registry.pull_secret(&cx, "right").await;
         let quota = json!({"metadata": {"name": "one"}, "spec": {"hard": {"pods": "1"}}});
         let _: ResourceQuota = cx.create(quota).await;
         await_condition("the quota to be counted", async || {
