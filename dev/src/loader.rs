@@ -95,7 +95,10 @@ impl Loader {
                 let _ = sender.try_send(());
             }
             self.apply(&wanted);
-            wanted = self.next(&mut changes, wanted.partial).await;
+            let partial = wanted.partial;
+            // The store has it all; what was read is not kept for the hours until the next change.
+            drop(wanted);
+            wanted = self.next(&mut changes, partial).await;
         }
     }
 
