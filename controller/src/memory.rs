@@ -101,33 +101,41 @@ struct InstanceMemory {
 
 /// A status that was written and that the cache may not show yet.
 #[derive(Debug)]
-pub(crate) struct Written<S>(Option<(Option<Box<S>>, Instant)>);
+pub(crate) struct Written<S> {
+    last: Option<(Box<S>, Instant)>,
+    /// Since when there is another one to write.
+    differs: Option<Instant>,
+}
 
 impl<S> Default for Written<S> {
     fn default() -> Self {
-        Self(None)
+        Self { last: None, differs: None }
     }
 }
 
 impl<S: Clone + PartialEq> Written<S> {
     /// It was written now.
     pub(crate) fn set(&mut self, status: S, now: Instant) {
-        self.0 = Some((Some(Box::new(status)), now));
+        *self = Self { last: Some((Box::new(status), now)), differs: None };
     }
 
-    /// When it was written last.
-    pub(crate) fn at(&self) -> Option<Instant> {
-        self.0.as_ref().map(|(_, at)| *at)
+    /// Since when there is another one to write.
+    pub(crate) fn differs(&mut self, now: Instant) -> Instant {
+        *self.differs.get_or_insert(now)
+    }
+
+    /// There is nothing to write.
+    pub(crate) fn is_same(&mut self) {
+        self.differs = None;
     }
 
     /// The status to compare with: the written one while the cache may be late.
     pub(crate) fn or_cached(&mut self, cached: S, now: Instant) -> S {
-        let Some((written, at)) = &mut self.0 else { return cached };
         // Once the cache has it, it is not held twice.
-        match written.take_if(|status| **status == cached || now.duration_since(*at) >= WRITTEN_HOLDS) {
-            Some(_) => cached,
-            None => written.as_deref().cloned().unwrap_or(cached),
-        }
+        let shown =
+            |(status, at): &mut (Box<S>, Instant)| **status == cached || now.duration_since(*at) >= WRITTEN_HOLDS;
+        self.last.take_if(shown);
+        self.last.as_ref().map_or(cached, |(status, _)| S::clone(status))
     }
 }
 

@@ -157,8 +157,6 @@ pub(crate) struct Told {
     pub(crate) not_parkable: Option<Reason>,
     /// Why none can start.
     pub(crate) trouble: Option<Reason>,
-    /// When its status was written.
-    pub(crate) written: Option<Instant>,
 }
 
 /// What there is to tell about a Revision after the plan was carried out.
@@ -185,7 +183,7 @@ pub(crate) fn tell(
         images,
     };
     let new = status::revision::status(&old, &told, at);
-    Told { old, new, counts, not_parkable: parked.why_not, written: remembered.written.at(), trouble }
+    Told { old, new, counts, not_parkable: parked.why_not, trouble }
 }
 
 /// When the next starting instance becomes overdue.

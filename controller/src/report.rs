@@ -19,6 +19,7 @@ use crate::{
     driver::Latest,
     events::{self, News},
     lookup::Standing,
+    memory::Written,
     observe::{Observed, Told},
     plan::Plan,
     rollout::Step,
@@ -68,9 +69,13 @@ async fn revisions<F>(context: &Context<F>, observed: &Observed, told: &[Told]) 
     let mut wait: Option<Duration> = None;
     let mut due = Vec::new();
     for (revision, told) in observed.revisions.iter().zip(told) {
-        let same_words = status::revision::same_words(&told.old, &told.new);
-        match status::due(told.old == told.new, same_words, told.written, now) {
-            Due::Never => {}
+        let name = &revision.key().name;
+        let Some(differs) = context
+            .remember(&observed.key, |memory| differs(&mut memory.revision(name).written, told.old == told.new, now))
+        else {
+            continue;
+        };
+        match status::due(status::revision::same_words(&told.old, &told.new), differs, now) {
             Due::Now => due.push((revision.clone(), told.new.clone())),
             Due::In(later) => wait = Some(wait.map_or(later, |wait| wait.min(later))),
         }
@@ -78,6 +83,15 @@ async fn revisions<F>(context: &Context<F>, observed: &Observed, told: &[Told]) 
     let writes = stream::iter(due).map(|(revision, status)| write_revision(context, &observed.key, revision, status));
     writes.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect::<Result<(), Error>>()?;
     Ok(wait)
+}
+
+/// Since when there is another status than the written one.
+fn differs<S: Clone + PartialEq>(written: &mut Written<S>, same: bool, now: Instant) -> Option<Instant> {
+    if same {
+        written.is_same();
+        return None;
+    }
+    Some(written.differs(now))
 }
 
 async fn write_revision<F>(
@@ -98,12 +112,11 @@ async fn write<F>(
     observed: &Observed,
     new: FunctionStatus,
 ) -> Result<Option<Duration>, Error> {
-    let old = &observed.status;
-    let written = context.remember(&observed.key, |memory| memory.written.at());
-    match status::due(*old == new, status::function::same_words(old, &new), written, Instant::now()) {
-        Due::Never => return Ok(None),
-        Due::In(later) => return Ok(Some(later)),
-        Due::Now => {}
+    let (old, now) = (&observed.status, Instant::now());
+    let differs = context.remember(&observed.key, |memory| differs(&mut memory.written, *old == new, now));
+    let Some(differs) = differs else { return Ok(None) };
+    if let Due::In(later) = status::due(status::function::same_words(old, &new), differs, now) {
+        return Ok(Some(later));
     }
     apply::status(context, function, &new).await?;
     for news in events::between(old, &new) {

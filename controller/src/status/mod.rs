@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::memory::{Seen, State};
 
-/// Numbers alone are written this often at most: in a burst they change with every instance, and
-/// nothing decides by them.
+/// Numbers alone are written so long after the first of them has changed: nothing decides by them, in a burst
+/// they change with every instance, and each write takes the API server's time from the start that it tells of.
 const NUMBERS_EVERY: Duration = Duration::from_millis(500);
 
 /// Instances by how far they are.
@@ -72,24 +72,17 @@ impl Counts {
 /// When a status is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// It says the same.
-    Never,
-    /// It says something new.
+    /// It says something new, or has been waiting for long enough.
     Now,
-    /// Only numbers are new, and some were written a moment ago.
+    /// Only numbers are new, and more of them may follow.
     In(Duration),
 }
 
-/// When to write a status. `same_words` tells whether only its numbers differ from the old one.
-pub(crate) fn due(same: bool, same_words: bool, written: Option<Instant>, now: Instant) -> Due {
-    if same {
-        return Due::Never;
-    }
-    let wait = written.and_then(|at| (at + NUMBERS_EVERY).checked_duration_since(now)).filter(|wait| !wait.is_zero());
-    match wait {
-        Some(wait) if same_words => Due::In(wait),
-        _ => Due::Now,
-    }
+/// When to write a status that differs from the old one since `differs`. `same_words` tells whether only its
+/// numbers do.
+pub(crate) fn due(same_words: bool, differs: Instant, now: Instant) -> Due {
+    let wait = (differs + NUMBERS_EVERY).saturating_duration_since(now);
+    if same_words && !wait.is_zero() { Due::In(wait) } else { Due::Now }
 }
 
 #[cfg(test)]
@@ -105,13 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn words_are_written_at_once_and_numbers_now_and_then() {
+    fn words_are_written_at_once_and_numbers_together_after_a_moment() {
         let now = Instant::now();
-        let recently = Some(now - Duration::from_millis(100));
-        assert_eq!(due(true, true, None, now), Due::Never);
-        assert_eq!(due(false, false, recently, now), Due::Now);
-        assert_eq!(due(false, true, recently, now), Due::In(Duration::from_millis(400)));
-        assert_eq!(due(false, true, Some(now - NUMBERS_EVERY), now), Due::Now);
-        assert_eq!(due(false, true, None, now), Due::Now);
+        let ago = |millis| now - Duration::from_millis(millis);
+        assert_eq!(due(false, now, now), Due::Now);
+        assert_eq!(due(true, now, now), Due::In(NUMBERS_EVERY));
+        assert_eq!(due(true, ago(100), now), Due::In(Duration::from_millis(400)));
+        assert_eq!(due(true, ago(500), now), Due::Now);
     }
 }
