@@ -93,6 +93,14 @@ pub struct Book {
     synced: HashMap<SocketAddr, Instant>,
 }
 
+/// Who asks for the first instance. A gateway where something waits does so in the moment in which it says
+/// that: a second writer would only lose the race or win it, and either costs the start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FromZero {
+    GatewayDoes,
+    NobodyDid,
+}
+
 impl Book {
     /// Takes news; what is to be done now.
     pub fn apply(&mut self, input: Input, now: Instant) -> Vec<Order> {
@@ -148,7 +156,7 @@ impl Book {
 
     /// More instances, if that is due.
     fn more(&mut self, key: &RevisionKey, now: Instant) -> Option<Order> {
-        self.backlog(key, now).or_else(|| self.warm(key, now))
+        self.backlog(key, FromZero::NobodyDid, now).or_else(|| self.warm(key, now))
     }
 
     /// Never below `scale.min` while it serves.
@@ -191,7 +199,7 @@ impl Book {
         if let Some(function) = serving {
             self.serves_no_other(gateway, &function, &key);
         }
-        self.backlog(&key, now).or_else(|| self.follow(&key, now))
+        self.backlog(&key, FromZero::GatewayDoes, now).or_else(|| self.follow(&key, now))
     }
 
     /// What gateways have thawed by themselves and need is asked for too, so that it goes on until the
@@ -216,7 +224,7 @@ impl Book {
 
     /// What waits decides, once an instance has shown that it can answer: a Revision that proves
     /// itself has the one instance that it needs for that.
-    fn backlog(&mut self, key: &RevisionKey, now: Instant) -> Option<Order> {
+    fn backlog(&mut self, key: &RevisionKey, from_zero: FromZero, now: Instant) -> Option<Order> {
         let revision = self.revisions.get_mut(key)?;
         let function = self.functions.get(&revision.function)?;
         let settings = function.settings.as_ref()?;
@@ -242,6 +250,9 @@ impl Book {
         };
         let least = if function.serving.as_ref() == Some(&key.name) { settings.min } else { 0 };
         let to = decide::wanted(&situation).max(least).min(settings.max);
+        if (wanted, to, from_zero) == (0, 1, FromZero::GatewayDoes) {
+            return None;
+        }
         revision.raise(to, Reason::Backlog, now)
     }
 

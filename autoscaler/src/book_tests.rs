@@ -193,9 +193,17 @@ fn a_lowered_maximum_holds_at_once() {
 #[test]
 fn a_write_on_its_way_is_waited_for_and_then_decided_again() {
     let mut scene = Scene::new(&serde_json::json!({"max": 20}));
-    assert_eq!(writes(&scene.load("f-1", 1, 0, 0)), [(0, 1, Reason::Backlog)]);
+    assert_eq!(writes(&scene.load("f-1", 2, 0, 0)), [(0, 2, Reason::Backlog)]);
     assert!(scene.load("f-1", 100, 0, 0).is_empty());
-    assert_eq!(writes(&scene.revision("f-1", 1)), [(1, 17, Reason::Backlog)]);
+    assert_eq!(writes(&scene.revision("f-1", 2)), [(2, 17, Reason::Backlog)]);
+}
+
+#[test]
+fn the_first_instance_is_asked_for_by_the_gateway_and_by_the_tick_if_that_could_not() {
+    let mut scene = Scene::new(&serde_json::json!({"max": 20}));
+    assert!(scene.load("f-1", 1, 0, 0).is_empty());
+    assert!(scene.load("f-1", 1, 0, 0).is_empty());
+    assert_eq!(writes(&scene.after(1)), [(0, 1, Reason::Backlog)]);
 }
 
 #[test]

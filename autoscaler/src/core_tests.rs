@@ -108,13 +108,13 @@ impl Scene {
 async fn a_burst_that_grows_during_a_write_is_decided_when_the_write_is_seen() {
     let mut scene = Scene::new(0).await;
     let begun = Instant::now();
-    scene.queue(1).await;
+    scene.queue(2).await;
     scene.queue(100).await;
     let first = scene.writes.recv().await.unwrap();
-    assert_eq!((first.from, first.to, first.reason), (0, 1, Reason::Backlog));
-    scene.revision(1).await;
+    assert_eq!((first.from, first.to, first.reason), (0, 2, Reason::Backlog));
+    scene.revision(2).await;
     let second = scene.writes.recv().await.unwrap();
-    assert_eq!((second.from, second.to, second.seen.queued), (1, 17, 100));
+    assert_eq!((second.from, second.to, second.seen.queued), (2, 17, 100));
     assert_eq!(begun.elapsed(), Duration::ZERO, "nothing waited for a tick");
 }
 
