@@ -8,6 +8,7 @@
 
 mod auth;
 mod error;
+mod name;
 mod passwd;
 mod registry;
 mod user;
@@ -108,13 +109,7 @@ impl Resolver {
 }
 
 fn parse(image: &str) -> Result<Reference, ImageError> {
-    let invalid = |why: String| ImageError::Invalid { image: image.to_owned(), why };
-    let reference: Reference = image.parse().map_err(|e| invalid(format!("its name can't be read: {e}")))?;
-    // The parser lets capitals pass in the first part of a path, taking it for a host.
-    if reference.repository().bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(invalid("a repository's name is in lower case".to_owned()));
-    }
-    Ok(reference)
+    name::parse(image).map_err(|why| ImageError::Invalid { image: image.to_owned(), why: why.to_owned() })
 }
 
 fn resolved(image: &Reference, digest: &str, chosen: Chosen) -> ResolvedImage {
