@@ -14,7 +14,7 @@ use kube::{
 };
 use lambent_api::node::{self, FromNode, ToNode};
 use lambent_wire::{connect, session};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use crate::{Cluster, await_condition, process, system::System};
@@ -124,7 +124,34 @@ impl Agents {
     /// If the API server refuses.
     pub async fn keep_away(&self, away: bool) {
         let selector = if away { json!({"lambent.dev/no-such-node": "true"}) } else { json!(null) };
-        let patch = Patch::Merge(json!({"spec": {"template": {"spec": {"nodeSelector": selector}}}}));
+        self.change(json!({"nodeSelector": selector})).await;
+    }
+
+    /// Replaces them with ones that find no freezer where they look for it, or with ones that do.
+    ///
+    /// # Panics
+    /// If the API server refuses, or agents with it don't connect.
+    pub async fn take_freezer_away(&self, away: bool) {
+        // Also in their container, and nobody's cgroups.
+        let at = if away { "/run" } else { "/run/cgroup" };
+        let container = json!({"name": "node", "env": [{"name": "LAMBENT_CGROUPS", "value": at}]});
+        self.change(json!({"containers": [container]})).await;
+        await_condition(format!("agents that look in {at}"), async || {
+            let value = |pod: &Pod| {
+                let env = pod.spec.as_ref()?.containers.first()?.env.as_ref()?;
+                env.iter().find(|one| one.name == "LAMBENT_CGROUPS")?.value.clone()
+            };
+            let values: Vec<_> = self.pods().await?.iter().map(value).collect();
+            ensure!(values.iter().all(|value| value.as_deref() == Some(at)), "{values:?}");
+            Ok(())
+        })
+        .await;
+        self.connected().await;
+    }
+
+    /// Changes the spec of their pods; lists are merged by name.
+    async fn change(&self, spec: Value) {
+        let patch = Patch::Strategic(json!({"spec": {"template": {"spec": spec}}}));
         let sets: Api<DaemonSet> = Api::namespaced(self.client.clone(), AGENTS);
         sets.patch(NAME, &PatchParams::default(), &patch).await.expect("a changed DaemonSet");
     }

@@ -96,6 +96,24 @@ async fn what_each_takes_for_anothers_by_what_it_was_told_is_owned_by_one_all_th
 }
 
 #[tokio::test]
+async fn what_has_lost_its_owner_is_claimed_again() {
+    let mut world = World::of(&["a", "b"]).await;
+    world.function("hello", json!({})).await;
+    let _counts = world.instance("hello", MS).await;
+    world.settled(&["hello"]).await;
+    let owner = world.owner_of("hello");
+    for losers in [vec![0, 1], vec![owner], vec![1 - owner]] {
+        for at in losers {
+            world.nodes[at].directory.any("shop", "hello").unwrap().await_owner();
+        }
+        world.settled(&["hello"]).await;
+        for node in &world.nodes {
+            assert_eq!(call(node.public, get("/fn/shop/hello")).await.unwrap().status, 200);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_owner_that_leaves_hands_its_line_on() {
     let mut world = World::of(&["a", "b"]).await;
     world.function("hello", json!({"concurrency": 1})).await;

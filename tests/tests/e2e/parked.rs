@@ -202,3 +202,22 @@ async fn without_an_agent_the_instances_run_and_the_status_says_so() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn where_no_freezer_is_the_instances_run_and_the_status_says_so() {
+    alone_on_the_cluster(async |cx: Context| {
+        let agents = Agents::new(&cx);
+        agents.take_freezer_away(true).await;
+        let slow = cx.deploy("slow", spec(&cx, 1, 3)).await;
+        slow.await_not_parked("FreezerUnavailable").await;
+        let words = slow.condition(ConditionType::Parked).await.unwrap().message;
+        assert!(words.contains("no freezer at /run"), "{words}");
+        let pod = slow.await_instances(1).await.remove(0);
+        let answer = slow.call("/?ms=1").await.expect(200);
+        assert!(!answer.was_cold() && answer.timing("thaw").is_none(), "{:?}", answer.headers);
+        agents.take_freezer_away(false).await;
+        assert_eq!(uid(&slow.await_parked(1).await[0]), uid(&pod));
+        thawed(slow.call("/?ms=1").await);
+    })
+    .await;
+}

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
-use lambent_api::{ConditionType, Conditions, Function, Revision, meta::LABEL_REVISION};
+use lambent_api::{ConditionType, Conditions, Function, PulledImages, Revision, meta::LABEL_REVISION};
 
 use super::{Description, Part, last_seen};
 use crate::client::{
@@ -109,12 +109,22 @@ fn revisions_table(revisions: &[Revision], serving: Option<&str>, now: Timestamp
             state.map(|c| c.reason.clone()).unwrap_or_default(),
             revision.spec.instances.to_string(),
             format!("{}/{}", status.ready, status.instances),
+            status.images.map_or_else(|| "-".to_owned(), |images| pulled(&images)),
             age(revision.metadata.creation_timestamp.as_ref().map(|time| time.0), now),
             revision.spec.template.image.clone(),
         ]
     };
     let rows: Vec<_> = revisions.iter().map(row).collect();
-    table(["NAME", "SERVES", "REASON", "WANTED", "INSTANCES", "AGE", "IMAGE"], &rows, INDENT)
+    table(["NAME", "SERVES", "REASON", "WANTED", "INSTANCES", "PULLED", "AGE", "IMAGE"], &rows, INDENT)
+}
+
+/// On how many of its nodes the image is.
+fn pulled(images: &PulledImages) -> String {
+    let PulledImages { nodes, pulled, failed, .. } = images;
+    match failed {
+        0 => format!("{pulled}/{nodes}"),
+        failed => format!("{pulled}/{nodes}, {failed} failed"),
+    }
 }
 
 fn instances_table(instances: &[Pod], now: Timestamp) -> String {

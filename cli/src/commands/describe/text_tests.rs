@@ -24,7 +24,10 @@ fn description() -> Description {
         revisions: Ok(vec![object(json!({
             "metadata": meta("hello-1"),
             "spec": {"function": "hello", "instances": 1, "template": {"image": "registry.example/hello@sha256:1"}},
-            "status": {"conditions": [ready], "instances": 1, "ready": 1},
+            "status": {
+                "conditions": [ready], "instances": 1, "ready": 1,
+                "images": {"nodes": 4, "pulled": 3, "failed": 1, "message": "no space left"},
+            },
         }))]),
         instances: Ok(vec![object(json!({
             "metadata": {"name": "hello-1-0", "labels": {LABEL_REVISION: "hello-1"}},
@@ -70,8 +73,8 @@ Conditions:
   Ready   True     60s     Serving   an instance has answered
 
 Revisions:
-  NAME      SERVES   REASON    WANTED   INSTANCES   AGE   IMAGE
-  hello-1   yes      Serving   1        1/1         2m    registry.example/hello@sha256:1
+  NAME      SERVES   REASON    WANTED   INSTANCES   PULLED          AGE   IMAGE
+  hello-1   yes      Serving   1        1/1         3/4, 1 failed   2m    registry.example/hello@sha256:1
 
 Instances:
   NAME        REVISION   STATE   RESTARTS   AGE
