@@ -132,8 +132,8 @@ impl Agents {
     /// # Panics
     /// If the API server refuses, or agents with it don't connect.
     pub async fn take_freezer_away(&self, away: bool) {
-        // Also in their container, and nobody's cgroups.
-        let at = if away { "/run" } else { "/run/cgroup" };
+        // Also in their container, without any cgroup below it.
+        let at = if away { "/var" } else { "/run/cgroup" };
         let container = json!({"name": "node", "env": [{"name": "LAMBENT_CGROUPS", "value": at}]});
         self.change(json!({"containers": [container]})).await;
         await_condition(format!("agents that look in {at}"), async || {

@@ -201,8 +201,10 @@ impl<W> Pool<W> {
         }
     }
 
-    /// The agent of a node has said all that is frozen there; whatever else was taken for it runs.
+    /// The agent of a node has said all that is frozen there; whatever else was taken for it runs. What the one
+    /// before could not freeze this one may.
     pub fn agent_synced(&mut self, node: &str, frozen: impl Fn(&str) -> bool, now: Instant) {
+        self.members.iter_mut().filter(|m| m.node.as_deref() == Some(node)).for_each(|m| m.refused = None);
         let there = self.members.iter().filter(|m| m.node.as_deref() == Some(node) && m.usage.is_parked());
         let running = there.filter(|m| !frozen(&m.instance.uid)).map(|m| m.instance.uid.clone());
         for uid in running.collect::<Vec<_>>() {

@@ -164,6 +164,10 @@ fn one_that_can_not_be_parked_goes_on_and_is_told_of() {
     assert_eq!((told.reason.as_str(), told.message.as_str()), ("FreezerUnavailable", "read-only"));
     scene.pass(REFUSED_FOR);
     assert_eq!(scene.park(), [park(0)]);
+    scene.pool.cannot_park("0", Reason::new("FreezerUnavailable", "read-only"), scene.now);
+    assert!(scene.park().is_empty());
+    scene.pool.agent_synced(NODE, |_| false, scene.now);
+    assert_eq!(scene.park(), [park(0)], "by the next agent at once");
 }
 
 #[test]

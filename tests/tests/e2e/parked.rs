@@ -211,7 +211,7 @@ async fn where_no_freezer_is_the_instances_run_and_the_status_says_so() {
         let slow = cx.deploy("slow", spec(&cx, 1, 3)).await;
         slow.await_not_parked("FreezerUnavailable").await;
         let words = slow.condition(ConditionType::Parked).await.unwrap().message;
-        assert!(words.contains("no freezer at /run"), "{words}");
+        assert!(words.contains("no freezer at /var"), "{words}");
         let pod = slow.await_instances(1).await.remove(0);
         let answer = slow.call("/?ms=1").await.expect(200);
         assert!(!answer.was_cold() && answer.timing("thaw").is_none(), "{:?}", answer.headers);

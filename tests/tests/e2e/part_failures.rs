@@ -35,10 +35,16 @@ async fn uids(function: &Deployed) -> Vec<String> {
 /// Wakes from zero and scales beyond one.
 async fn scaling_goes_on(cx: &Context, name: &str) {
     let other = cx.deploy(name, json!({"image": cx.image("slow"), "scale": {"max": 3}})).await;
-    for answer in other.call_at_once(9, "/?ms=500").await {
-        answer.expect(200);
-    }
-    other.await_instances(3).await;
+    // The autoscaler may still be on its way back to the API server.
+    await_condition(format!("3 instances of {name} under load"), async || {
+        for answer in other.call_at_once(9, "/?ms=500").await {
+            answer.expect(200);
+        }
+        let instances = other.instances().await?.len();
+        ensure!(instances == 3, "{instances}");
+        Ok(())
+    })
+    .await;
 }
 
 async fn api_server_answers(cx: &Context) {
