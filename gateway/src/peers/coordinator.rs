@@ -433,17 +433,25 @@ impl Coordinator {
         peer.ready = ready;
         let (link, to) = (peer.link.clone(), guest.to.clone());
         let fence = link.fence();
-        let mut contested = false;
+        let (mut contested, mut given_up) = (false, false);
         for function in self.directory.all() {
             if ring::owner(&members, &function.key) == Some(name) {
                 function.yield_to(link.clone(), to.clone());
                 self.claim.pending.remove(&function.key);
+                contested |= ring::owner(&self.claim.members, &function.key) == Some(&self.me.name);
+            } else if matches!(function.owner(), Owner::Peer(owner) if owner.name() == name) {
+                // It claims this one no more, and may never have had it; whose it is may think that all know.
+                function.await_owner();
+                given_up = true;
                 contested |= ring::owner(&self.claim.members, &function.key) == Some(&self.me.name);
             }
         }
         guest.claim = Some((members, order));
         let _ = to.send(Message::Acked { seq, fence });
         self.contest(contested);
+        if given_up {
+            self.peers.values().for_each(|peer| peer.link.send(Message::Unclaimed));
+        }
     }
 
     /// What two claim is claimed again after a while of random length, lest both go on at once.
