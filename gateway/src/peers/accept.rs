@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::{
-    coordinator::{Claimed, Event},
+    coordinator::Event,
     lent::Lent,
     message::{Granted, Message},
     session,
@@ -90,9 +90,9 @@ impl Guest {
             Message::Release { id } => lent.take_back(&peer, id),
             Message::Away { id } => lent.get(&peer, id).iter().for_each(|permit| permit.instance_is_away()),
             Message::Stuck { id } => lent.get(&peer, id).iter().for_each(|permit| permit.instance_is_stuck()),
-            Message::Claim { seq, members, ready } => {
-                let claimed = Claimed { seq, members: members.into_iter().map(Arc::from).collect(), ready };
-                let _ = self.host.events.send(Event::Claimed { peer, session: self.session, claimed });
+            Message::Claim { seq, members } => {
+                let members = members.into_iter().map(Arc::from).collect();
+                let _ = self.host.events.send(Event::Claimed { peer, session: self.session, seq, members });
             }
             message @ (Message::Leaving | Message::Unclaimed) => {
                 drop(self.host.events.send(Event::Said { peer, message }));

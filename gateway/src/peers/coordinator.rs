@@ -55,21 +55,11 @@ pub enum Event {
     /// Another gateway has connected.
     Guest { peer: Arc<str>, boot: u64, session: u64, to: mpsc::UnboundedSender<Message> },
     /// It claims its share.
-    Claimed { peer: Arc<str>, session: u64, claimed: Claimed },
+    Claimed { peer: Arc<str>, session: u64, seq: u64, members: Vec<Arc<str>> },
     /// Its connection has ended.
     GuestGone { peer: Arc<str>, session: u64 },
     /// This gateway stops: others may have what it owns.
     Leave,
-}
-
-/// Another gateway's claim, as it has come.
-pub struct Claimed {
-    /// Counts its claims.
-    pub seq: u64,
-    /// Who shares the Functions, as far as it knows.
-    pub members: Vec<Arc<str>>,
-    /// Whether callers are sent to it.
-    pub ready: Option<bool>,
 }
 
 /// Decides who owns what.
@@ -96,7 +86,6 @@ struct Claim {
     seq: u64,
     order: u64,
     members: Vec<Arc<str>>,
-    ready: bool,
     /// Who has not answered yet.
     unanswered: HashSet<Arc<str>>,
     /// Functions that are taken over once everyone has.
@@ -115,9 +104,6 @@ struct Peer {
     reach: Reach,
     pod: Option<(PeerPod, AbortOnDropHandle<()>)>,
     leaving: bool,
-    /// Its own word, which all others hear. What the API says of it each of them hears at another time, and
-    /// for as long as two take each other for who shares a Function, nobody claims that.
-    ready: Option<bool>,
     guest: Option<Guest>,
     /// Slots that its callers use at instances of our Functions, as it has yielded them.
     occupied: Occupied,
@@ -143,12 +129,6 @@ impl Occupied {
                 self.0.remove(key);
             }
         }
-    }
-}
-
-impl Peer {
-    fn is_ready(&self) -> bool {
-        self.ready.unwrap_or_else(|| self.pod.as_ref().is_some_and(|(pod, _)| pod.ready))
     }
 }
 
@@ -196,7 +176,7 @@ impl Coordinator {
             };
             let Some(event) = event else { return };
             self.take(event);
-            if self.synced.is_cancelled() && !self.is_claim_current() {
+            if self.synced.is_cancelled() && self.members() != self.claim.members {
                 self.claim();
             }
         }
@@ -210,7 +190,7 @@ impl Coordinator {
             Event::LinkDown { peer, dead } => self.link_down(&peer, dead),
             Event::Said { peer, message } => self.said(&peer, message),
             Event::Guest { peer, boot, session, to } => self.guest(&peer, boot, session, to),
-            Event::Claimed { peer, session, claimed } => self.yield_to(&peer, session, claimed),
+            Event::Claimed { peer, session, seq, members } => self.yield_to(&peer, session, seq, members),
             Event::GuestGone { peer, session } => self.guest_gone(&peer, session),
             Event::Leave => {
                 self.leaving = true;
@@ -224,7 +204,7 @@ impl Coordinator {
     fn members(&self) -> Vec<Arc<str>> {
         let there = |peer: &Peer| peer.reach == Reach::Connected && !peer.leaving;
         let me = (&self.me.name, self.ready, !self.leaving);
-        let others = self.peers.iter().map(|(name, peer)| (name, peer.is_ready(), there(peer)));
+        let others = self.peers.iter().map(|(name, p)| (name, p.pod.as_ref().is_some_and(|(p, _)| p.ready), there(p)));
         let all: Vec<_> = others.chain([me]).filter(|(_, _, there)| *there).collect();
         let any_ready = all.iter().any(|(_, ready, _)| *ready);
         let mut members: Vec<_> = all.iter().filter(|m| m.1 || !any_ready).map(|m| m.0.clone()).collect();
@@ -233,10 +213,6 @@ impl Coordinator {
         }
         members.sort();
         members
-    }
-
-    fn is_claim_current(&self) -> bool {
-        self.ready == self.claim.ready && self.members() == self.claim.members
     }
 
     fn is_mine(&self, function: &FunctionKey) -> bool {
@@ -251,7 +227,6 @@ impl Coordinator {
             seq: self.claim.seq + 1,
             order: self.order,
             members: self.members(),
-            ready: self.ready,
             unanswered: unanswered.map(|(name, _)| name.clone()).collect(),
             pending: HashSet::new(),
         };
@@ -309,7 +284,6 @@ impl Coordinator {
             reach: Reach::Connecting,
             pod: None,
             leaving: false,
-            ready: None,
             guest: None,
             occupied: Occupied::default(),
             yielding: Occupied::default(),
@@ -343,15 +317,10 @@ impl Coordinator {
         let leaving = self.leaving;
         let Some(peer) = self.peers.get_mut(name) else { return };
         (peer.reach, peer.leaving) = (Reach::Connected, false);
+        // It may not know yet, or not know any more.
+        say_claim(&self.claim, peer);
         if leaving {
             peer.link.send(Message::Leaving);
-        }
-        // It may not know yet, or not know any more. A claim that is about to be another one would only take
-        // Functions away that are not claimed then.
-        if self.is_claim_current()
-            && let Some(peer) = self.peers.get_mut(name)
-        {
-            say_claim(&self.claim, peer);
         }
     }
 
@@ -413,7 +382,6 @@ impl Coordinator {
         let peer = self.peer(name);
         let restarted = peer.guest.as_ref().is_some_and(|guest| guest.boot != boot);
         peer.guest = Some(Guest { boot, session, to, claim: None });
-        peer.ready = None;
         if restarted {
             (peer.occupied, peer.yielding) = Default::default();
             self.lent.forget(name);
@@ -424,34 +392,24 @@ impl Coordinator {
     }
 
     /// Another gateway claims: what is its own by its members is not granted here any more.
-    fn yield_to(&mut self, name: &Arc<str>, session: u64, claimed: Claimed) {
+    fn yield_to(&mut self, name: &Arc<str>, session: u64, seq: u64, members: Vec<Arc<str>>) {
         self.order += 1;
         let order = self.order;
-        let Claimed { seq, members, ready } = claimed;
         let Some(peer) = self.peers.get_mut(name) else { return };
         let Some(guest) = peer.guest.as_mut().filter(|guest| guest.session == session) else { return };
-        peer.ready = ready;
         let (link, to) = (peer.link.clone(), guest.to.clone());
         let fence = link.fence();
-        let (mut contested, mut given_up) = (false, false);
+        let mut contested = false;
         for function in self.directory.all() {
             if ring::owner(&members, &function.key) == Some(name) {
                 function.yield_to(link.clone(), to.clone());
                 self.claim.pending.remove(&function.key);
-                contested |= ring::owner(&self.claim.members, &function.key) == Some(&self.me.name);
-            } else if matches!(function.owner(), Owner::Peer(owner) if owner.name() == name) {
-                // It claims this one no more, and may never have had it; whose it is may think that all know.
-                function.await_owner();
-                given_up = true;
                 contested |= ring::owner(&self.claim.members, &function.key) == Some(&self.me.name);
             }
         }
         guest.claim = Some((members, order));
         let _ = to.send(Message::Acked { seq, fence });
         self.contest(contested);
-        if given_up {
-            self.peers.values().for_each(|peer| peer.link.send(Message::Unclaimed));
-        }
     }
 
     /// What two claim is claimed again after a while of random length, lest both go on at once.
@@ -465,22 +423,17 @@ impl Coordinator {
 
     /// Has what nobody owns for a while claimed again, here or by whose it is.
     fn look_for_unclaimed(&mut self) {
-        let (mut mine, mut theirs) = (0_usize, 0_usize);
-        for function in self.directory.all().iter().filter(|f| !self.claim.pending.contains(&f.key)) {
-            match function.owner() {
-                Owner::Me => {}
-                _ if self.is_mine(&function.key) => mine += 1,
-                Owner::Nobody => theirs += 1,
-                Owner::Peer(_) => {}
-            }
-        }
-        let any = mine + theirs > 0;
+        let all = self.directory.all();
+        let unclaimed =
+            all.iter().filter(|f| matches!(f.owner(), Owner::Nobody) && !self.claim.pending.contains(&f.key));
+        let (mine, theirs): (Vec<_>, Vec<_>) = unclaimed.partition(|function| self.is_mine(&function.key));
+        let any = !(mine.is_empty() && theirs.is_empty());
         if self.synced.is_cancelled() && std::mem::replace(&mut self.unclaimed, any) && any {
-            info!(mine, theirs, "Functions without an owner are claimed again");
-            if theirs > 0 {
+            info!(mine = mine.len(), theirs = theirs.len(), "Functions without an owner are claimed again");
+            if !theirs.is_empty() {
                 self.peers.values().for_each(|peer| peer.link.send(Message::Unclaimed));
             }
-            self.contest(mine > 0);
+            self.contest(!mine.is_empty());
         }
     }
 
@@ -490,7 +443,7 @@ impl Coordinator {
             return;
         }
         debug!(peer = &**name, "a gateway that may own functions is not connected");
-        (peer.guest, peer.ready) = (None, None);
+        peer.guest = None;
         let mut any_mine = false;
         for function in self.directory.all() {
             if matches!(function.owner(), Owner::Peer(owner) if owner.name() == name) {
@@ -506,7 +459,7 @@ impl Coordinator {
 fn say_claim(claim: &Claim, peer: &mut Peer) {
     if peer.reach == Reach::Connected && claim.seq > 0 {
         let members = claim.members.iter().map(ToString::to_string).collect();
-        peer.link.send(Message::Claim { seq: claim.seq, members, ready: Some(claim.ready) });
+        peer.link.send(Message::Claim { seq: claim.seq, members });
     }
 }
 

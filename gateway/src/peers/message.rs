@@ -16,13 +16,8 @@ pub enum Message {
     /// Who connects. `boot` tells one process of that name from the next.
     Hello { name: String, boot: u64 },
     /// "Among these members, what is mine is granted by me": answered with what is in use
-    /// (`Yielded`) and then `Acked`. Whether callers are sent to it, it says itself.
-    Claim {
-        seq: u64,
-        members: Vec<String>,
-        #[serde(default)]
-        ready: Option<bool>,
-    },
+    /// (`Yielded`) and then `Acked`.
+    Claim { seq: u64, members: Vec<String> },
     /// It stops: others are to claim what it has.
     Leaving,
     /// Nobody grants the slots of a Function that is not the sender's: the others are to claim again.

@@ -82,20 +82,6 @@ async fn a_caller_who_leaves_leaves_the_line_at_the_owner_too() {
 }
 
 #[tokio::test]
-async fn what_each_takes_for_anothers_by_what_it_was_told_is_owned_by_one_all_the_same() {
-    let mut world = World::of(&["a", "b"]).await;
-    world.function("before", json!({})).await;
-    world.settled(&["before"]).await;
-    world.tell_each_that_it_alone_is_unready();
-    world.function("hello", json!({})).await;
-    let _counts = world.instance("hello", MS).await;
-    world.settled(&["before", "hello"]).await;
-    for node in &world.nodes {
-        assert_eq!(call(node.public, get("/fn/shop/hello")).await.unwrap().status, 200);
-    }
-}
-
-#[tokio::test]
 async fn what_has_lost_its_owner_is_claimed_again() {
     let mut world = World::of(&["a", "b"]).await;
     world.function("hello", json!({})).await;

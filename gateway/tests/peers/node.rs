@@ -178,15 +178,6 @@ impl World {
         }
     }
 
-    /// Everyone is told that all others are ready and it is not: news that each has at another time.
-    pub fn tell_each_that_it_alone_is_unready(&self) {
-        for viewer in &self.nodes {
-            let pod = |node: &Node| PeerPod { address: node.internal, ready: node.name != viewer.name };
-            let pods = self.nodes.iter().map(|node| (node.name.clone(), pod(node))).collect();
-            let _ = viewer.events.send(Event::Pods(pods));
-        }
-    }
-
     /// A gateway's pod is gone from the API while its process still runs, as after a deletion by force.
     pub fn unlist(&mut self, at: usize) {
         self.unlisted.push(self.nodes[at].name.clone());
