@@ -3,11 +3,13 @@
 
 use std::{
     collections::HashSet,
-    net::{Ipv4Addr, TcpListener},
+    hash::{BuildHasher, RandomState},
+    net::Ipv4Addr,
     ops::Range,
 };
 
 use parking_lot::Mutex;
+use tokio::net::TcpSocket;
 
 /// Where ports are taken from, less what the kernel takes.
 const RANGE: Range<u16> = 10_000..32_000;
@@ -35,8 +37,8 @@ pub(super) struct Port<'a> {
 impl Default for Ports {
     fn default() -> Self {
         let range = below_outgoing(std::fs::read_to_string(OUTGOING).ok().as_deref());
-        // Elsewhere for each process, so that two of us rarely want the same one at once.
-        let offset = (std::process::id().wrapping_mul(2_654_435_761) >> 8) % u32::from(range.end - range.start);
+        // Elsewhere for each fleet, so that two rarely want the same one at once.
+        let offset = RandomState::new().hash_one(()) % range.len() as u64;
         let next = range.start + u16::try_from(offset).unwrap_or(0);
         Self { range, state: Mutex::new(State { next, taken: HashSet::new() }) }
     }
@@ -71,9 +73,14 @@ impl Ports {
     }
 }
 
-/// Whether it can be listened on.
+/// Whether it can be listened on. Does not listen itself: another one that asks at the same moment would take
+/// that for a process on the port.
 pub(super) fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+    let bound = TcpSocket::new_v4().and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::UNSPECIFIED, port).into())
+    });
+    bound.is_ok()
 }
 
 impl Drop for Port<'_> {
@@ -84,7 +91,23 @@ impl Drop for Port<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn asking_whether_a_port_is_free_disturbs_nobody_who_asks_too() {
+        let port = Ports::default().take().unwrap().number;
+        let all_free = || (0..2000).all(|_| is_free(port));
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (0..4).map(|_| scope.spawn(all_free)).collect();
+            assert!(others.into_iter().all(|other| other.join().unwrap()));
+        });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert!(!is_free(port));
+        drop(listener);
+        assert!(is_free(port));
+    }
 
     #[test]
     fn ports_are_below_those_of_outgoing_connections() {
