@@ -4,10 +4,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,9 +16,9 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use crate::{access_log::Record, permit::Permit, target::Sender};
+use crate::{access_log::Record, permit::Permit, refusal::Refusal, target::Sender};
 
 /// What can go wrong with a body, in whatever layer.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,28 +27,56 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// closed, which is what tells it.
 const GOES_ON_SENDING: Duration = Duration::from_secs(1);
 
+/// How long a function may think about whether it wants a body. Callers wait about as long.
+const SAYS_WITHIN: Duration = Duration::from_secs(1);
+
 /// An answer that nobody reads is let go of so long after its deadline: one that is read is cut at it.
 const UNREAD: Duration = Duration::from_millis(500);
 const TOO_LATE: &str = "the function ran for longer than its timeout";
 
-/// A request's body, counted: over its limit it ends in an error, and `exceeded` says why.
+/// What was wrong with a request's body, once something was: whoever sends it on only learns that it failed.
+pub type BodyFault = Arc<OnceLock<Refusal>>;
+
+/// A request's body, counted: over its limit it ends in an error.
 #[derive(Debug)]
 pub struct RequestBody {
     inner: Option<Incoming>,
+    max: u64,
     left: u64,
-    exceeded: Arc<AtomicBool>,
+    fault: BodyFault,
+    expectation: Option<Expectation>,
+}
+
+/// A function that was asked whether it wants the body (`Expect: 100-continue`), until it says so.
+struct Expectation(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl std::fmt::Debug for Expectation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Expectation")
+    }
 }
 
 impl RequestBody {
     /// At most `max` bytes of `inner`.
-    pub fn new(inner: Incoming, max: u64) -> (Self, Arc<AtomicBool>) {
-        let exceeded = Arc::new(AtomicBool::new(false));
-        (Self { inner: Some(inner), left: max, exceeded: exceeded.clone() }, exceeded)
+    pub fn new(inner: Incoming, max: u64) -> (Self, BodyFault) {
+        let fault = BodyFault::default();
+        (Self { inner: Some(inner), max, left: max, fault: fault.clone(), expectation: None }, fault)
     }
 
     /// No body.
     pub fn empty() -> Self {
-        Self { inner: None, left: 0, exceeded: Arc::default() }
+        Self { inner: None, max: 0, left: 0, fault: Arc::default(), expectation: None }
+    }
+
+    /// Nothing is read of it, and so its caller is not told to go on, until this says so; or after a
+    /// while, as not every function knows of it (RFC 9110 section 10.1.1).
+    pub fn wait_for(&mut self, word: CancellationToken) {
+        let told = async move { drop(timeout(SAYS_WITHIN, word.cancelled_owned()).await) };
+        self.expectation = Some(Expectation(Box::pin(told)));
+    }
+
+    fn fails(&self, fault: Refusal) -> BodyError {
+        self.fault.get_or_init(|| fault).clone().into()
     }
 }
 
@@ -60,18 +85,22 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(expectation) = &mut self.expectation {
+            ready!(expectation.0.as_mut().poll(cx));
+            self.expectation = None;
+        }
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
         let frame = match ready!(Pin::new(inner).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(self.fails(Refusal::BadRequest(error.to_string()))))),
             None => return Poll::Ready(None),
         };
         let length = frame.data_ref().map_or(0, Bytes::len) as u64;
         match self.left.checked_sub(length) {
             Some(left) => self.left = left,
             None => {
-                self.exceeded.store(true, Ordering::Release);
-                return Poll::Ready(Some(Err("the body is longer than maxBody".into())));
+                let too_large = Refusal::BodyTooLarge { max: self.max };
+                return Poll::Ready(Some(Err(self.fails(too_large))));
             }
         }
         Poll::Ready(Some(Ok(frame)))

@@ -4,13 +4,13 @@ use std::{
     borrow::Cow,
     fmt::Write as _,
     net::IpAddr,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, Uri, Version, header,
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery},
 };
 use http_body::Body;
@@ -18,15 +18,15 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use lambent_api::Settings;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use crate::{
     access_log::Record,
-    body::{self, AnswerBody, Held, RequestBody, ResponseBody},
+    body::{self, AnswerBody, BodyFault, Held, RequestBody, ResponseBody},
     cold_start::Stages,
     directory::Directory,
     function::Function,
-    headers,
+    headers, incoming,
     permit::Permit,
     refusal::Refusal,
     router,
@@ -103,14 +103,14 @@ impl Forwarder {
         wish: Option<&Wish>,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
+        incoming::check(&request)?;
         let (function, uri) = self.route(&request)?;
         record.function = Some(function.clone());
         let settings = function.settings();
-        let too_large = Refusal::BodyTooLarge { max: settings.max_body };
         if request.body().size_hint().lower() > settings.max_body {
-            return Err(too_large);
+            return Err(Refusal::BodyTooLarge { max: settings.max_body });
         }
-        let (mut request, exceeded) = outbound(request, uri, peer, &record.id, settings.max_body);
+        let (mut request, fault) = outbound(request, uri, peer, &record.id, settings.max_body);
         wish.inspect(|wish| wish.ask(&mut request));
         let (mut again, mut attempts) = (false, Attempts::default());
         loop {
@@ -130,8 +130,7 @@ impl Forwarder {
                 }
                 Ok(Sent::Answered(answer)) => return Ok(*answer),
                 Ok(Sent::Again(same)) => request = *same,
-                Err(_) if exceeded.load(Ordering::Acquire) => return Err(too_large),
-                Err(refusal) => return Err(refusal),
+                Err(refusal) => return Err(fault.get().cloned().unwrap_or(refusal)),
             }
         }
     }
@@ -164,7 +163,7 @@ fn outbound(
     peer: IpAddr,
     id: &HeaderValue,
     max_body: u64,
-) -> (Request<RequestBody>, Arc<std::sync::atomic::AtomicBool>) {
+) -> (Request<RequestBody>, BodyFault) {
     let (mut head, body) = request.into_parts();
     if let Some(authority) = head.uri.authority() {
         headers::from_authority(&mut head.headers, authority);
@@ -174,6 +173,10 @@ fn outbound(
     head.headers.entry(header::HOST).or_insert(HeaderValue::from_static(""));
     head.uri = uri;
     let received_by = head.version;
+    if received_by == Version::HTTP_10 {
+        // It knows no answer to that (RFC 9110 section 10.1.1).
+        head.headers.remove(header::EXPECT);
+    }
     head.version = Version::HTTP_11;
     let trailers = headers::takes_trailers(&head.headers);
     headers::remove_hop_by_hop(&mut head.headers);
@@ -182,8 +185,8 @@ fn outbound(
     }
     headers::add_forwarded(&mut head.headers, peer, received_by);
     head.headers.insert(headers::X_REQUEST_ID, id.clone());
-    let (body, exceeded) = RequestBody::new(body, max_body);
-    (Request::from_parts(head, body), exceeded)
+    let (body, fault) = RequestBody::new(body, max_body);
+    (Request::from_parts(head, body), fault)
 }
 
 /// Sends a request and waits for the head of its answer.
@@ -206,6 +209,14 @@ async fn send(
     let spare = spare.then(|| without_body(&request));
     if http2 {
         headers::to_http2(&mut request);
+    } else if headers::expects_continue(request.headers()) {
+        let word = CancellationToken::new();
+        request.body_mut().wait_for(word.clone());
+        hyper::ext::on_informational(&mut request, move |answer| {
+            if answer.status() == StatusCode::CONTINUE {
+                word.cancel();
+            }
+        });
     }
     let exchange = connection.sender.send(request);
     let leaves_at_most = settings.timeout;
@@ -292,6 +303,8 @@ impl Answer {
             permit.target().set_keep_alive(timeout);
         }
         headers::remove_hop_by_hop(response.headers_mut());
+        // What we speak to the caller, not what the instance speaks (RFC 9112 section 2.3).
+        *response.version_mut() = Version::HTTP_11;
         record.status = response.status();
         let head = response.headers_mut();
         let limit = if is_stream(head) { settings.stream_timeout } else { settings.timeout };

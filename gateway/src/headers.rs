@@ -58,6 +58,11 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
+/// Whether the caller waits to be told that its body is wanted.
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 /// Whether the caller takes trailers.
 pub fn takes_trailers(headers: &HeaderMap) -> bool {
     list(headers, header::TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))

@@ -19,6 +19,7 @@ pub mod forward;
 pub mod function;
 pub mod headers;
 pub mod hub;
+pub mod incoming;
 pub mod internal;
 pub mod kube;
 pub mod kube_nodes;

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use thiserror::Error;
 
+use crate::server::{MAX_HEAD, MAX_HEADERS};
+
 /// Why a request was not answered by a function.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
@@ -51,6 +53,9 @@ pub enum Refusal {
     /// Ran for longer than `timeout`.
     #[error("the function did not answer within {} s (timeout)", .0.as_secs_f32())]
     FunctionTimeout(Duration),
+    /// Its request line and headers are longer, or more, than the gateway takes.
+    #[error("the request has more than {MAX_HEADERS} headers, or more than {MAX_HEAD} bytes before its body")]
+    HeadTooLarge,
     /// The client's request was broken off or is no valid HTTP.
     #[error("the request could not be read: {0}")]
     BadRequest(String),
@@ -67,6 +72,7 @@ impl Refusal {
             Self::StartFailed(_) | Self::NoRevision => (StatusCode::SERVICE_UNAVAILABLE, "StartFailed"),
             Self::InstanceFailed(_) => (StatusCode::BAD_GATEWAY, "InstanceFailed"),
             Self::FunctionTimeout(_) => (StatusCode::GATEWAY_TIMEOUT, "FunctionTimeout"),
+            Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HeadTooLarge"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
         }
     }
@@ -86,7 +92,9 @@ impl Refusal {
     pub fn grpc_response(&self) -> Response<Bytes> {
         let code = match self.kind().0 {
             StatusCode::NOT_FOUND => 12,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::PAYLOAD_TOO_LARGE => 8,
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => 8,
             StatusCode::GATEWAY_TIMEOUT => 4,
             StatusCode::BAD_REQUEST => 13,
             _ => 14,

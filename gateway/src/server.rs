@@ -11,8 +11,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
-use http_body_util::Full;
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -43,6 +42,10 @@ pub const MAX_HEADERS: usize = 200;
 const MAX_STREAMS: u32 = 250;
 /// A silent HTTP/2 connection is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
+/// Bytes that may wait unread on one HTTP/2 stream, and on its connection. h2 closes a
+/// connection on which more small frames wait than one for every 512 bytes of its window: gRPC has many.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 /// With which HTTP/2 begins, and no method of HTTP/1 does.
 const PREFACE: &[u8] = b"PRI";
 
@@ -137,7 +140,8 @@ impl Server {
                 .keep_alive_interval(PING_EVERY)
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(MAX_HEAD)
-                .adaptive_window(true)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
                 .serve_connection(io, service);
             self.until_stopped(connection, |connection| connection.graceful_shutdown()).await
         } else {
@@ -178,9 +182,6 @@ impl Server {
         caller: &Caller,
     ) -> Result<Response<ResponseBody>, CallerGone> {
         let version = request.version();
-        if request.headers().len() > MAX_HEADERS {
-            return Ok(too_many_headers());
-        }
         let mut response = tokio::select! {
             response = self.forwarder.serve(request, peer.ip(), self.requests.token()) => response,
             () = caller.gone() => return Err(CallerGone),
@@ -191,13 +192,6 @@ impl Server {
         }
         Ok(response)
     }
-}
-
-/// As HTTP/1 is told by the part that reads it; of HTTP/2 that bounds only their size.
-fn too_many_headers() -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Own(Full::default()));
-    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    response
 }
 
 /// Looks at the first bytes without taking them.

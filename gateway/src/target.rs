@@ -54,6 +54,10 @@ const IS_NEW: Duration = Duration::from_secs(1);
 /// An HTTP/2 connection to an instance that has gone is noticed by this.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
+/// Bytes that may wait unread on one, of all calls together: slow callers share it, see
+/// [`server::STREAM_WINDOW`].
+const CONNECTION_WINDOW: u32 = 16 << 20;
+
 /// Where an instance listens, with its idle connections.
 #[derive(Debug, Default)]
 pub struct Target {
@@ -366,7 +370,8 @@ async fn open_http2(
     let builder = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
-        .adaptive_window(true)
+        .initial_stream_window_size(server::STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(server::MAX_HEAD)
         .handshake(TokioIo::new(stream));
     let (sender, connection) = builder.await?;

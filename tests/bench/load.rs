@@ -347,14 +347,16 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
+        sync::watch,
     };
 
     use super::*;
 
-    /// Answers every request after a while; the first request of all takes longer.
-    async fn server(first: Duration) -> Target {
+    /// Answers every request, the first of all after a while, and counts its answers.
+    async fn server(first: Duration) -> (Target, watch::Receiver<usize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (answered, count) = watch::channel(0);
         tokio::spawn(async move {
             // One connection at a time: whoever comes meanwhile waits.
             let mut pause = first;
@@ -366,15 +368,16 @@ mod tests {
                     if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.is_err() {
                         break;
                     }
+                    answered.send_modify(|count| *count += 1);
                 }
             }
         });
-        Target { address, path: "/a?b".into() }
+        (Target { address, path: "/a?b".into() }, count)
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_closed_loop_counts_the_answers_of_its_window() {
-        let target = server(Duration::ZERO).await;
+        let (target, _) = server(Duration::ZERO).await;
         let plan = Closed { connections: 1, warm_up: Duration::from_millis(10), window: Duration::from_millis(100) };
         let slice = closed(&target, plan, || 0.0).await.unwrap();
         assert_eq!(slice.failed, 0);
@@ -384,11 +387,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn an_open_loop_counts_the_wait_of_all_who_were_due_in_a_stall() {
         let stall = Duration::from_millis(300);
-        let target = server(stall).await;
+        let (target, mut answered) = server(stall).await;
         let plan = Open { rate: 100.0, connections: 1, patience: Duration::from_secs(5) };
         let running = Loop::start(&target, plan);
-        // Its length is the caller's to choose: at least 50 calls are due in it.
-        sleep(Duration::from_millis(600)).await;
+        answered.wait_for(|count| *count >= 50).await.unwrap();
         let calls = running.end().await.unwrap();
         assert!(calls.len() >= 50 && calls.iter().all(Call::is_good), "{calls:?}");
         assert!(calls[0].took >= stall.as_secs_f64());

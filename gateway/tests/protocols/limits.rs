@@ -99,7 +99,6 @@ async fn a_head_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-#[ignore = "bug: the limit is that of a buffer, which may hold more"]
 async fn a_head_just_over_the_limit_is_refused() {
     assert_eq!(refused(get(&padding(110, 640))).await.status(), 431);
 }
