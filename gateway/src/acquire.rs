@@ -97,8 +97,8 @@ impl Function {
         again: bool,
         limit: Duration,
     ) -> Result<Permit, Turned> {
-        // What is granted after the Function has gone on to a third gateway does not count: that one
-        // was told of all that is in use.
+        // What is granted after the Function has gone on to a third gateway, or come here, does not count:
+        // that one was told of all that is in use.
         let epoch = self.state().pool.epoch();
         let asked = peer.acquire(&self.key, arrived, again);
         let _counted = Counted::queued(self);
@@ -161,9 +161,54 @@ impl Drop for Counted<'_> {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
+    use tokio::sync::mpsc;
 
     use super::*;
-    use crate::function::tests::{function, ready};
+    use crate::{
+        function::tests::{function, ready},
+        peers::message::{Granted, Message},
+    };
+
+    /// Its answer and the word that the Function is this gateway's come one after the other, and the one who
+    /// waits for the answer may hear of it last.
+    #[tokio::test]
+    async fn a_slot_that_another_gateway_granted_just_before_this_one_took_over_is_not_used() {
+        let (function, _news) = function();
+        let instance = ready(&function, "uid-1");
+        let (heir, _told) = mpsc::unbounded_channel();
+        let (to, mut said) = mpsc::unbounded_channel();
+        let link = Arc::new(Link::new("other".into(), 1));
+        link.connected(to);
+        function.yield_to(link.clone(), heir);
+        let mut asks = Box::pin(function.acquire(Instant::now(), false));
+        assert!((&mut asks).now_or_never().is_none(), "it asks the other one");
+        let Ok(Message::Acquire { id, .. }) = said.try_recv() else { panic!() };
+        let granted = Granted {
+            id,
+            name: instance.name,
+            uid: instance.uid,
+            revision: "hello-1".into(),
+            address: ([127, 0, 0, 1], 9).into(),
+            early: false,
+            protocol: lambent_api::Protocol::Http1,
+            seen: 0.0,
+            placed: None,
+            addressed: None,
+            answered: None,
+            thawed: None,
+        };
+        link.take(Message::Granted(granted));
+        function.take_over();
+        let here = function.acquire_here(Instant::now(), Origin::Caller, false).now_or_never();
+        assert!(here.is_some_and(|permit| permit.is_ok_and(|here| {
+            // Concurrency is 1, and that one is taken.
+            assert!((&mut asks).now_or_never().is_none());
+            drop(here);
+            true
+        })));
+        assert!(matches!(said.try_recv(), Ok(Message::Release { id: given_back }) if given_back == id));
+        assert!(tokio::time::timeout(Duration::from_secs(60), asks).await.is_ok_and(|permit| permit.is_ok()));
+    }
 
     #[tokio::test]
     async fn a_slot_that_comes_in_the_moment_in_which_its_caller_leaves_goes_to_the_next() {

@@ -1,12 +1,6 @@
 //! The request path: route, admit, wait for a permit, pick an instance, forward, answer.
 
-use std::{
-    borrow::Cow,
-    fmt::Write as _,
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, fmt::Write as _, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{

@@ -20,6 +20,10 @@ use tokio::time::{Instant, sleep};
 
 /// A process in the middle of a long call into the kernel is not frozen before that has ended.
 const FROZEN_WITHIN: Duration = Duration::from_millis(500);
+/// A process that has vforked can't be frozen while its child is, which then never comes to its exec. Both are let
+/// go on for a moment after so long, and frozen again.
+const STUCK_AFTER: Duration = Duration::from_millis(20);
+const GOES_ON_FOR: Duration = Duration::from_millis(2);
 /// Between two looks at whether it is.
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LAST_PAUSE: Duration = Duration::from_millis(20);
@@ -88,13 +92,19 @@ impl Freezer {
     /// Why it is not frozen.
     pub async fn freeze(&self, cgroup: &Path, wanted: impl Fn() -> bool) -> Result<(), FreezeError> {
         let begun = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let (mut asked, mut pause) = (begun, FIRST_PAUSE);
         self.set(cgroup, true)?;
         let error = loop {
             match self.is_frozen(cgroup) {
                 Ok(true) => return Ok(()),
                 Ok(false) if begun.elapsed() > FROZEN_WITHIN => break FreezeError::Slow,
                 Ok(false) if !wanted() => break FreezeError::CalledBack,
+                Ok(false) if asked.elapsed() > STUCK_AFTER => {
+                    self.set(cgroup, false)?;
+                    sleep(GOES_ON_FOR).await;
+                    self.set(cgroup, true)?;
+                    (asked, pause) = (Instant::now(), FIRST_PAUSE);
+                }
                 Ok(false) => {}
                 Err(error) => break error,
             }

@@ -46,6 +46,17 @@ fn running(uid: &str) -> FromNode {
     FromNode::Running { uid: uid.into() }
 }
 
+/// Waits until it is told this.
+async fn hears(told: &mut UnboundedReceiver<FromNode>, what: &FromNode) {
+    loop {
+        match told.recv().await.expect("it goes on telling") {
+            news if news == *what => return,
+            FromNode::CantPark { why, .. } => panic!("{why}"),
+            _ => {}
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_function_is_frozen_and_goes_on_and_every_gateway_hears_of_it() {
     let Some(Stand { parker, process, fake: _fake }) = stand() else { return };
@@ -72,14 +83,11 @@ async fn the_last_order_holds() {
         parker.order(POD, false);
     }
     parker.order(POD, true);
-    let mut last = None;
-    while last != Some(parked(POD)) {
-        last = told.recv().await;
-    }
+    hears(&mut told, &parked(POD)).await;
     // What is said is so.
     assert!(process.is_frozen());
     parker.order(POD, false);
-    while told.recv().await != Some(running(POD)) {}
+    hears(&mut told, &running(POD)).await;
     assert!(!process.is_frozen());
 }
 
@@ -113,7 +121,7 @@ async fn without_a_gateway_functions_go_on_after_a_while() {
     let Some(Stand { parker, process, fake: _fake }) = stand() else { return };
     let mut told = gateway(&parker, 1);
     parker.order(POD, true);
-    while told.recv().await != Some(parked(POD)) {}
+    hears(&mut told, &parked(POD)).await;
     let now = Instant::now();
     parker.look(now + UNCLAIMED_FOR);
     assert!(process.is_frozen(), "a gateway is there");
@@ -148,7 +156,7 @@ async fn all_go_on_when_the_agent_stops_and_nothing_is_frozen_after() {
     let Some(Stand { parker, process, fake: _fake }) = stand() else { return };
     let mut told = gateway(&parker, 1);
     parker.order(POD, true);
-    while told.recv().await != Some(parked(POD)) {}
+    hears(&mut told, &parked(POD)).await;
     parker.close().await;
     assert!(!process.is_frozen());
     assert_eq!(told.recv().await, Some(running(POD)));
@@ -162,7 +170,7 @@ async fn what_goes_on_by_itself_is_told() {
     let Some(Stand { parker, process, fake: _fake }) = stand() else { return };
     let mut told = gateway(&parker, 1);
     parker.order(POD, true);
-    while told.recv().await != Some(parked(POD)) {}
+    hears(&mut told, &parked(POD)).await;
     process.freezer.thaw(&process.path).unwrap();
     parker.look(Instant::now());
     assert_eq!(told.recv().await, Some(running(POD)));

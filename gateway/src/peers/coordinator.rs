@@ -27,8 +27,8 @@ use crate::{directory::Directory, function::Function, owner::Owner, permit::Perm
 
 /// What is claimed by two is claimed again after a random part of this, on top of the same.
 const AGAIN_WITHIN: Duration = Duration::from_millis(60);
-/// How often it is looked whether all Functions have an owner. What has none twice in a row is claimed again:
-/// claims cross each other when several gateways come and go at once.
+/// How often it is looked whether all Functions are claimed. What is not, twice in a row, is claimed again: claims
+/// cross each other when several gateways come and go at once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A gateway's pod.
@@ -76,7 +76,7 @@ pub struct Coordinator {
     /// Tells which of two claims came later.
     order: u64,
     claim_again: Option<Instant>,
-    /// A Function had no owner when it was last looked.
+    /// A Function was unclaimed when it was last looked.
     unclaimed: bool,
 }
 
@@ -222,7 +222,9 @@ impl Coordinator {
     /// Claims this gateway's share of the Functions.
     fn claim(&mut self) {
         self.order += 1;
-        let unanswered = self.peers.iter().filter(|(_, p)| p.reach != Reach::Dead && p.pod.is_some());
+        // One that has connected and is not on our list yet claims as well.
+        let unanswered =
+            self.peers.iter().filter(|(_, p)| p.reach != Reach::Dead && (p.pod.is_some() || p.guest.is_some()));
         self.claim = Claim {
             seq: self.claim.seq + 1,
             order: self.order,
@@ -380,6 +382,10 @@ impl Coordinator {
 
     fn guest(&mut self, name: &Arc<str>, boot: u64, session: u64, to: mpsc::UnboundedSender<Message>) {
         let peer = self.peer(name);
+        if peer.guest.as_ref().is_some_and(|guest| guest.session > session) {
+            // It has connected again meanwhile.
+            return;
+        }
         let restarted = peer.guest.as_ref().is_some_and(|guest| guest.boot != boot);
         peer.guest = Some(Guest { boot, session, to, claim: None });
         if restarted {
@@ -424,16 +430,28 @@ impl Coordinator {
     /// Has what nobody owns for a while claimed again, here or by whose it is.
     fn look_for_unclaimed(&mut self) {
         let all = self.directory.all();
-        let unclaimed =
-            all.iter().filter(|f| matches!(f.owner(), Owner::Nobody) && !self.claim.pending.contains(&f.key));
+        let unclaimed = all.iter().filter(|f| self.is_unclaimed(f) && !self.claim.pending.contains(&f.key));
         let (mine, theirs): (Vec<_>, Vec<_>) = unclaimed.partition(|function| self.is_mine(&function.key));
         let any = !(mine.is_empty() && theirs.is_empty());
         if self.synced.is_cancelled() && std::mem::replace(&mut self.unclaimed, any) && any {
-            info!(mine = mine.len(), theirs = theirs.len(), "Functions without an owner are claimed again");
+            info!(mine = mine.len(), theirs = theirs.len(), "Functions that nobody claims are claimed again");
             if !theirs.is_empty() {
                 self.peers.values().for_each(|peer| peer.link.send(Message::Unclaimed));
             }
             self.contest(!mine.is_empty());
+        }
+    }
+
+    /// What is taken for another gateway's counts as well, if that one does not claim it any more.
+    fn is_unclaimed(&self, function: &Function) -> bool {
+        let is_claimed_by = |owner: &Arc<str>| {
+            let claim = self.peers.get(owner).and_then(|peer| peer.guest.as_ref()?.claim.as_ref());
+            claim.is_some_and(|(members, _)| ring::owner(members, &function.key) == Some(owner))
+        };
+        match function.owner() {
+            Owner::Me => false,
+            Owner::Nobody => true,
+            Owner::Peer(owner) => !is_claimed_by(owner.name()),
         }
     }
 
@@ -444,6 +462,10 @@ impl Coordinator {
         }
         debug!(peer = &**name, "a gateway that may own functions is not connected");
         peer.guest = None;
+        if peer.pod.is_none() {
+            self.claim.unanswered.remove(name);
+            self.complete();
+        }
         let mut any_mine = false;
         for function in self.directory.all() {
             if matches!(function.owner(), Owner::Peer(owner) if owner.name() == name) {

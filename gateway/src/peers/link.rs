@@ -139,8 +139,13 @@ impl Link {
         }
     }
 
+    /// There is a connection, over which this is sent.
+    pub(crate) fn connected(&self, to: mpsc::UnboundedSender<Message>) {
+        self.to.store(Some(Arc::new(to)));
+    }
+
     /// Takes what the other side says. What is not an answer is the coordinator's.
-    fn take(&self, message: Message) -> Option<Message> {
+    pub(crate) fn take(&self, message: Message) -> Option<Message> {
         match message {
             Message::Granted(granted) => self.answered(granted.id, Answer::Granted(Box::new(granted))),
             Message::Refused { id, refusal } => self.answered(id, Answer::Refused(refusal)),
@@ -222,7 +227,7 @@ async fn talk(
     *connected = true;
     let (to, mut outgoing) = mpsc::unbounded_channel();
     let _ = to.send(Message::Hello { name: me.name.to_string(), boot: me.boot });
-    link.to.store(Some(Arc::new(to)));
+    link.connected(to);
     let _ = events.send(Event::LinkUp { peer: link.name.clone() });
     let take = |message| {
         if let Some(message) = link.take(message) {

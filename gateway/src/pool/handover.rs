@@ -20,12 +20,19 @@ pub struct Estate<W> {
 }
 
 impl<W> Pool<W> {
-    /// Grants slots, or makes everyone wait.
-    pub fn set_granting(&mut self, granting: bool) {
-        self.granting = granting;
+    /// Grants slots, as the only one.
+    pub fn grant(&mut self) {
+        self.granting = true;
+        // What another gateway has granted and is still on its way was not among what all say is in use.
+        self.epoch += 1;
     }
 
-    /// How often it was handed over.
+    /// Makes everyone wait.
+    pub fn hold(&mut self) {
+        self.granting = false;
+    }
+
+    /// How often it changed who grants.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }

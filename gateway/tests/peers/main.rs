@@ -99,6 +99,30 @@ async fn what_has_lost_its_owner_is_claimed_again() {
     }
 }
 
+/// Lists of pods reach gateways at different times. Who was claimed from by one that is on no list yet claims
+/// again, but needs its word for that as well.
+#[tokio::test]
+async fn a_gateway_that_the_others_have_not_heard_of_is_asked_all_the_same() {
+    let mut world = World::of(&["a"]).await;
+    let name = node::function_of("b", &["a", "b"]);
+    world.function(&name, json!({"concurrency": 1})).await;
+    let counts = world.instance(&name, 5 * MS).await;
+    world.settled(&[&name]).await;
+    world.join_unheard("b").await;
+    until("it has its share", || world.nodes[1].is_owner(&name)).await;
+    let path = format!("/fn/shop/{name}");
+    let waits = tokio::spawn(call(world.nodes[0].public, get(&path)));
+    for _ in 0..60 {
+        let (one, other) =
+            tokio::join!(call(world.nodes[1].public, get(&path)), call(world.nodes[1].public, get(&path)));
+        assert_eq!((one.unwrap().status, other.unwrap().status), (200, 200));
+        assert!(!(world.nodes[0].is_owner(&name) && world.nodes[1].is_owner(&name)), "both grant");
+    }
+    world.tell_pods();
+    assert_eq!(waits.await.unwrap().unwrap().status, 200);
+    assert_eq!(counts.most(), 1);
+}
+
 #[tokio::test]
 async fn an_owner_that_leaves_hands_its_line_on() {
     let mut world = World::of(&["a", "b"]).await;

@@ -157,25 +157,38 @@ impl World {
 
     /// Another gateway, known to the others once it is ready.
     pub async fn join(&mut self, name: &str) {
+        self.join_unheard(name).await;
+        self.tell_pods();
+    }
+
+    /// Another gateway, which knows of the others while they don't know of it yet.
+    pub async fn join_unheard(&mut self, name: &str) {
         let node = Node::start(name, self.token.clone());
         for change in &self.changes {
             node.changes.send(copy(change)).await.unwrap();
         }
+        // Then nothing comes before them: its runtime has one thread.
+        support::until("it has heard of all", || node.changes.capacity() == node.changes.max_capacity()).await;
         self.nodes.push(node);
-        self.tell_pods();
+        let newest = &self.nodes[self.nodes.len() - 1];
+        let _ = newest.events.send(Event::Pods(self.pods()));
     }
 
     /// Everyone is told who is there.
     pub fn tell_pods(&self) {
+        let pods = self.pods();
+        for node in &self.nodes {
+            let _ = node.events.send(Event::Pods(pods.clone()));
+        }
+    }
+
+    fn pods(&self) -> BTreeMap<Arc<str>, PeerPod> {
         let pod = |node: &Node| {
             let ready = !node.shutdown.is_cancelled();
             (node.name.clone(), PeerPod { address: node.internal, ready })
         };
         let there = self.nodes.iter().filter(|node| !self.unlisted.contains(&node.name));
-        let pods: BTreeMap<_, _> = there.map(pod).collect();
-        for node in &self.nodes {
-            let _ = node.events.send(Event::Pods(pods.clone()));
-        }
+        there.map(pod).collect()
     }
 
     /// A gateway's pod is gone from the API while its process still runs, as after a deletion by force.
@@ -311,6 +324,13 @@ impl Drop for Here {
     fn drop(&mut self) {
         self.0.0.0.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// The name of a Function that goes to `owner` by the hash.
+pub fn function_of(owner: &str, gateways: &[&str]) -> String {
+    let gateways: Vec<Arc<str>> = gateways.iter().map(|name| Arc::from(*name)).collect();
+    let is_its = |name: &String| ring::owner(&gateways, &FunctionKey::new("shop", name)).is_some_and(|n| **n == *owner);
+    (0..).map(|n| format!("hello{n}")).find(is_its).unwrap()
 }
 
 fn copy(change: &Change) -> Change {

@@ -55,6 +55,18 @@ async fn a_frozen_process_does_nothing_and_goes_on_where_it_was() {
     process.freezer.thaw(&process.path).unwrap();
 }
 
+/// Its processes vfork, and are often caught in the middle of that.
+#[tokio::test]
+async fn what_starts_processes_all_the_time_is_frozen_whenever_that_is_wanted() {
+    let mut process = counting!();
+    for _ in 0..100 {
+        process.next();
+        process.freezer.freeze(&process.path, || true).await.unwrap();
+        assert!(process.is_frozen());
+        process.freezer.thaw(&process.path).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_signal_is_heard_when_it_goes_on() {
     let mut process = counting!();
