@@ -72,6 +72,10 @@ pub enum Input {
     Tick,
 }
 
+/// A Revision is made before the status of its Function names it: for so long one that was never named is not
+/// taken for superseded.
+const INTRODUCED_WITHIN: Duration = Duration::from_secs(10);
+
 #[derive(Default)]
 struct FunctionState {
     settings: Option<Settings>,
@@ -81,6 +85,12 @@ struct FunctionState {
     since: Option<Instant>,
     /// Learned from its own starts; of all Functions' until it has some.
     start: Option<StartModel>,
+}
+
+impl FunctionState {
+    fn names(&self, revision: &str) -> bool {
+        [&self.serving, &self.latest].into_iter().flatten().any(|name| name == revision)
+    }
 }
 
 /// All that is known.
@@ -143,6 +153,10 @@ impl Book {
             state.since = Some(now);
         }
         (state.serving, state.latest) = (view.serving.clone(), view.latest);
+        for name in [&state.serving, &state.latest].into_iter().flatten() {
+            let named = self.revisions.get_mut(&RevisionKey::new(&view.key.namespace, name.as_str()));
+            named.into_iter().for_each(|revision| revision.introduced = true);
+        }
         let serving = view.serving.map(|name| RevisionKey::new(&view.key.namespace, name));
         serving.and_then(|key| self.more(&key, now)).into_iter().collect()
     }
@@ -151,6 +165,7 @@ impl Book {
         let revision =
             self.revisions.entry(view.key.clone()).or_insert_with(|| Box::new(RevisionState::new(view, now)));
         revision.observe(view, now);
+        revision.introduced |= self.functions.get(&revision.function).is_some_and(|f| f.names(&view.key.name));
         self.more(&view.key, now).into_iter().collect()
     }
 
@@ -283,6 +298,8 @@ impl Book {
             return None;
         } else if revision.load(now).queued > 0 {
             // A gateway that has not heard yet sends requests there, and would have it raised again.
+            return None;
+        } else if !revision.introduced && now.duration_since(revision.known_since) < INTRODUCED_WITHIN {
             return None;
         } else {
             (0, Reason::Superseded)

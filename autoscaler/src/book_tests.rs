@@ -167,6 +167,26 @@ fn a_revision_that_proves_itself_is_left_alone_and_a_superseded_one_goes_at_once
 }
 
 #[test]
+fn a_revision_that_its_function_does_not_name_yet_is_not_taken_for_superseded() {
+    let mut scene = Scene::new(&serde_json::json!({}));
+    scene.revision("f-2", 4);
+    assert!(scene.after(1).is_empty(), "it was just made");
+    scene.function(&serde_json::json!({}), Some("f-1"), "f-2");
+    assert!(scene.after(1).is_empty());
+    scene.revision("f-3", 1);
+    scene.function(&serde_json::json!({}), Some("f-1"), "f-3");
+    assert_eq!(keeps(&scene.after(1)), [0], "it was named before");
+}
+
+#[test]
+fn a_revision_that_is_never_named_goes_all_the_same() {
+    let mut scene = Scene::new(&serde_json::json!({}));
+    scene.revision("f-0", 2);
+    assert!(scene.after(9).is_empty());
+    assert_eq!(keeps(&scene.after(1)), [0]);
+}
+
+#[test]
 fn what_waited_for_a_superseded_revision_holds_it_until_the_gateway_serves_the_next() {
     let mut scene = Scene::new(&serde_json::json!({}));
     scene.revision("f-1", 1);

@@ -51,6 +51,8 @@ pub struct RevisionState {
     pub known_since: Instant,
     /// Whether an instance of it has answered once.
     pub proven: bool,
+    /// Whether its Function has named it, as the one that serves or the latest.
+    pub introduced: bool,
     key: RevisionKey,
     written: u32,
     /// What was ordered and is not yet seen.
@@ -70,6 +72,7 @@ impl RevisionState {
             function: FunctionKey::new(&view.key.namespace, &view.function),
             known_since: now,
             proven: view.proven,
+            introduced: false,
             key: view.key.clone(),
             written: view.wanted,
             pending: None,

@@ -203,15 +203,8 @@ async fn send(
     let spare = spare.then(|| without_body(&request));
     if http2 {
         headers::to_http2(&mut request);
-    } else if headers::expects_continue(request.headers()) {
-        let word = CancellationToken::new();
-        request.body_mut().wait_for(word.clone());
-        hyper::ext::on_informational(&mut request, move |answer| {
-            if answer.status() == StatusCode::CONTINUE {
-                word.cancel();
-            }
-        });
     }
+    let go_on = (!http2 && headers::expects_continue(request.headers())).then(|| expect_word(&mut request));
     let exchange = connection.sender.send(request);
     let leaves_at_most = settings.timeout;
     let in_progress = record.in_progress.clone();
@@ -225,12 +218,29 @@ async fn send(
         return Err(Refusal::InstanceFailed("no exchange".into()));
     };
     match outcome {
-        Ok(response) => Ok(Sent::Answered(Box::new(Answer { response, permit, sender, handed_over, settings }))),
+        Ok(response) => {
+            // It wants the body after all, in answer to which it has begun.
+            go_on.filter(|_| response.status().is_success()).inspect(CancellationToken::cancel);
+            Ok(Sent::Answered(Box::new(Answer { response, permit, sender, handed_over, settings })))
+        }
         Err(mut error) => match attempts.next(error.take_message(), spare) {
             Some(request) => Ok(Sent::Again(Box::new(request))),
             None => Err(Refusal::InstanceFailed(error.into_error().to_string())),
         },
     }
+}
+
+/// The body is held until the function asks for it, or until the token says so.
+fn expect_word(request: &mut Request<RequestBody>) -> CancellationToken {
+    let word = CancellationToken::new();
+    request.body_mut().wait_for(word.clone());
+    let told = word.clone();
+    hyper::ext::on_informational(request, move |answer| {
+        if answer.status() == StatusCode::CONTINUE {
+            told.cancel();
+        }
+    });
+    word
 }
 
 impl Attempts {

@@ -64,6 +64,25 @@ async fn who_expects_a_word_gets_it_also_where_the_function_does_not_know_of_it(
     assert_eq!(caller.answer_to("POST").await.body, b"ok");
 }
 
+/// Some functions answer before they read: the answer is word enough.
+#[tokio::test]
+async fn who_is_answered_before_the_body_is_read_may_send_it() {
+    let (gateway, listener) = by_hand(json!({})).await;
+    let mut instance = accept(&listener).await;
+    let mut caller = expecting(gateway.address).await;
+    instance.head().await.unwrap();
+    instance.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await;
+    let mut head = caller.wire.head().await.unwrap();
+    if head.status() == 100 {
+        head = caller.wire.head().await.unwrap();
+    }
+    assert_eq!(head.status(), 200);
+    caller.send("body").await;
+    assert_eq!(instance.exactly(4).await.unwrap(), b"body");
+    instance.send("body").await;
+    assert_eq!(caller.wire.exactly(4).await.unwrap(), b"body");
+}
+
 async fn final_answer_comes_first(status: u16) {
     let (gateway, listener) = by_hand(json!({})).await;
     let mut instance = accept(&listener).await;
