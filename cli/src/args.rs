@@ -243,6 +243,10 @@ pub struct NodeArgs {
     /// Where the node's cgroups are, writable: for parked instances, which are frozen there; without it nothing is
     #[arg(long, env = "LAMBENT_CGROUPS", value_name = "DIRECTORY")]
     pub cgroups: Option<PathBuf>,
+    /// Push the memory of parked instances out, to files and to swap where there is some: their first request
+    /// brings back what it uses, and takes longer for that
+    #[arg(long, env = "LAMBENT_PUSH_OUT")]
+    pub push_out: bool,
 }
 
 #[derive(Args, Debug)]

@@ -18,6 +18,8 @@ use std::{
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
+use crate::hierarchy::{Hierarchy, Version};
+
 /// A process in the middle of a long call into the kernel is not frozen before that has ended.
 const FROZEN_WITHIN: Duration = Duration::from_millis(500);
 /// A process that has vforked can't be frozen while its child is, which then never comes to its exec. Both are let
@@ -28,19 +30,9 @@ const GOES_ON_FOR: Duration = Duration::from_millis(2);
 const FIRST_PAUSE: Duration = Duration::from_micros(200);
 const LAST_PAUSE: Duration = Duration::from_millis(20);
 
-/// Which version of cgroups there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    One,
-    Two,
-}
-
 /// The freezer of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Freezer {
-    root: PathBuf,
-    version: Version,
-}
+pub struct Freezer(Hierarchy);
 
 /// Why a cgroup is not frozen.
 #[derive(Debug, Error)]
@@ -73,16 +65,9 @@ impl FreezeError {
 const ENODEV: i32 = 19;
 
 impl Freezer {
-    /// The one below `root`, the directory where the node has its cgroups; none if it has none there.
-    /// `mounts` is what `/proc/self/mountinfo` says. Version 1 where there is one, as then containers are in it.
-    pub fn find(root: &Path, mounts: &str) -> Option<Self> {
-        let mounts: Vec<Mount<'_>> = mounts.lines().filter_map(Mount::parse).collect();
-        let one = mounts.iter().find(|m| {
-            m.kind == "cgroup" && m.at.starts_with(root) && m.options.split(',').any(|option| option == "freezer")
-        });
-        let two = || mounts.iter().find(|m| m.kind == "cgroup2" && m.at == root);
-        let freezer = |m: &Mount<'_>, version| Self { root: m.at.to_owned(), version };
-        one.map(|m| freezer(m, Version::One)).or_else(|| two().map(|m| freezer(m, Version::Two)))
+    /// The one of this hierarchy.
+    pub fn new(hierarchy: Hierarchy) -> Self {
+        Self(hierarchy)
     }
 
     /// Freezes a cgroup, and returns when it is. `wanted` is asked now and then; if it is not any more, or if
@@ -132,20 +117,20 @@ impl Freezer {
     /// # Errors
     /// If it is gone, say.
     pub fn is_frozen(&self, cgroup: &Path) -> Result<bool, FreezeError> {
-        match self.version {
+        match self.0.version {
             Version::One => Ok(self.read(cgroup, "freezer.state")?.trim() == "FROZEN"),
             Version::Two => Ok(self.read(cgroup, "cgroup.events")?.lines().any(|line| line == "frozen 1")),
         }
     }
 
     fn set(&self, cgroup: &Path, frozen: bool) -> Result<(), FreezeError> {
-        let (file, text) = match (self.version, frozen) {
+        let (file, text) = match (self.0.version, frozen) {
             (Version::One, true) => ("freezer.state", "FROZEN"),
             (Version::One, false) => ("freezer.state", "THAWED"),
             (Version::Two, true) => ("cgroup.freeze", "1"),
             (Version::Two, false) => ("cgroup.freeze", "0"),
         };
-        let path = self.root.join(cgroup).join(file);
+        let path = self.0.root.join(cgroup).join(file);
         // Never made: only the kernel makes such files.
         let written = fs::OpenOptions::new().write(true).open(&path);
         let written = written.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
@@ -153,25 +138,8 @@ impl Freezer {
     }
 
     fn read(&self, cgroup: &Path, file: &str) -> Result<String, FreezeError> {
-        let path = self.root.join(cgroup).join(file);
+        let path = self.0.root.join(cgroup).join(file);
         fs::read_to_string(&path).map_err(|error| FreezeError::Io { path, error })
-    }
-}
-
-/// A line of `mountinfo`.
-struct Mount<'a> {
-    at: &'a Path,
-    kind: &'a str,
-    options: &'a str,
-}
-
-impl<'a> Mount<'a> {
-    /// `36 35 98:0 / /where rw,noatime master:1 - kind source options`
-    fn parse(line: &'a str) -> Option<Self> {
-        let (before, after) = line.split_once(" - ")?;
-        let mut after = after.split(' ');
-        let at = Path::new(before.split(' ').nth(4)?);
-        Some(Self { at, kind: after.next()?, options: after.nth(1)? })
     }
 }
 

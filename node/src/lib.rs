@@ -14,9 +14,11 @@ pub mod cgroup;
 pub mod cri;
 pub mod freezer;
 pub mod gateways;
+pub mod hierarchy;
 pub mod link;
 pub mod metrics;
 pub mod parker;
+pub mod reclaim;
 pub mod watch;
 
 use std::{
@@ -34,9 +36,11 @@ use tracing::{debug, info, warn};
 use crate::{
     cri::{Runtime, RuntimeError},
     freezer::Freezer,
+    hierarchy::Hierarchy,
     link::Links,
     metrics::Metrics,
     parker::Parker,
+    reclaim::Reclaimer,
     watch::Awaited,
 };
 
@@ -54,6 +58,8 @@ pub struct Config {
     pub token: PathBuf,
     /// Where the node's cgroups are; without it nothing is frozen.
     pub cgroups: Option<PathBuf>,
+    /// Whether the memory of what is frozen is pushed out.
+    pub push_out: bool,
 }
 
 /// Why an agent could not run.
@@ -77,14 +83,15 @@ pub async fn run(
     ready: flag::Sender<bool>,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let Config { runtime_endpoints, gateways, token, cgroups } = config;
+    let Config { runtime_endpoints, gateways, token, cgroups, push_out } = config;
     let metrics = Metrics::register(registry)?;
     let runtimes: Vec<_> = runtime_endpoints.iter().map(|endpoint| Runtime::new(endpoint)).collect::<Result<_, _>>()?;
     let runtime = tokio::select! {
         runtime = first_that_answers(&runtime_endpoints, runtimes) => runtime,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let parker = Parker::new(runtime.clone(), freezer(cgroups.as_deref()), metrics.clone());
+    let reclaimer = cgroups.as_deref().filter(|_| push_out).and_then(reclaimer);
+    let parker = Parker::new(runtime.clone(), freezer(cgroups.as_deref()), reclaimer, metrics.clone());
     parker.find_left().await;
     ready.send_replace(true);
     let awaited = Arc::new(Awaited::default());
@@ -102,13 +109,25 @@ pub async fn run(
 /// What freezes on this node, or why nothing does.
 fn freezer(cgroups: Option<&Path>) -> Result<Freezer, String> {
     let root = cgroups.ok_or("the agent of this node may not freeze")?;
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("mountinfo: {error}"))?;
-    let freezer = Freezer::find(root, &mounts).ok_or_else(|| format!("no freezer at {}", root.display()));
+    let freezer = controller(root, "freezer").map(Freezer::new);
     match &freezer {
         Ok(freezer) => info!(?freezer, "functions can be frozen"),
         Err(why) => warn!(why, "functions can't be frozen"),
     }
     freezer
+}
+
+/// What pushes memory out on this node.
+fn reclaimer(cgroups: &Path) -> Option<Reclaimer> {
+    controller(cgroups, "memory")
+        .inspect_err(|why| warn!(why, "the memory of frozen functions is kept"))
+        .ok()
+        .map(Reclaimer::new)
+}
+
+fn controller(root: &Path, name: &str) -> Result<Hierarchy, String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("mountinfo: {error}"))?;
+    Hierarchy::find(root, &mounts, name).ok_or_else(|| format!("no {name} at {}", root.display()))
 }
 
 async fn first_that_answers(endpoints: &[String], runtimes: Vec<Runtime>) -> Runtime {

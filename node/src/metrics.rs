@@ -20,6 +20,8 @@ pub struct Metrics {
     pub parked: IntGauge,
     /// Functions that could not be frozen.
     pub park_failures: IntCounter,
+    /// Bytes of frozen functions that were pushed out.
+    pub pushed_out: IntCounter,
     told: IntCounter,
     seconds: Histogram,
 }
@@ -38,6 +40,10 @@ impl Metrics {
             links: IntGauge::new("lambent_node_links", "Connections to gateways")?,
             parked: IntGauge::new("lambent_node_parked", "Functions that are frozen")?,
             park_failures: IntCounter::new("lambent_node_park_failures_total", "Functions that could not be frozen")?,
+            pushed_out: IntCounter::new(
+                "lambent_node_pushed_out_bytes_total",
+                "Memory of frozen functions that was pushed out",
+            )?,
             told: IntCounter::new("lambent_node_addresses_told_total", "Addresses told to gateways")?,
             seconds: Histogram::with_opts(seconds.buckets(SECONDS.to_vec()))?,
         };
@@ -46,6 +52,7 @@ impl Metrics {
         registry.register(Box::new(metrics.links.clone()))?;
         registry.register(Box::new(metrics.parked.clone()))?;
         registry.register(Box::new(metrics.park_failures.clone()))?;
+        registry.register(Box::new(metrics.pushed_out.clone()))?;
         registry.register(Box::new(metrics.told.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         Ok(metrics)

@@ -25,6 +25,7 @@ use crate::{
     cri::Runtime,
     freezer::{FreezeError, Freezer},
     metrics::Metrics,
+    reclaim::Reclaimer,
 };
 
 /// Without a gateway for so long, or without one that claims it, what is frozen goes on.
@@ -45,6 +46,8 @@ struct Shared {
     runtime: Runtime,
     /// None where nothing can be frozen, with the reason.
     freezer: Result<Freezer, String>,
+    /// Where memory of what is frozen is pushed out.
+    reclaimer: Option<Reclaimer>,
     metrics: Metrics,
     state: Mutex<State>,
 }
@@ -73,10 +76,15 @@ struct Pod {
 
 impl Parker {
     /// Freezes by `freezer`; without one it says why that can't be.
-    pub fn new(runtime: Runtime, freezer: Result<Freezer, String>, metrics: Metrics) -> Self {
+    pub fn new(
+        runtime: Runtime,
+        freezer: Result<Freezer, String>,
+        reclaimer: Option<Reclaimer>,
+        metrics: Metrics,
+    ) -> Self {
         let state =
             State { pods: HashMap::new(), links: HashMap::new(), alone_since: Some(Instant::now()), closing: false };
-        Self(Arc::new(Shared { runtime, freezer, metrics, state: Mutex::new(state) }))
+        Self(Arc::new(Shared { runtime, freezer, reclaimer, metrics, state: Mutex::new(state) }))
     }
 
     /// A gateway has connected: it is told all that is frozen.
@@ -124,13 +132,14 @@ impl Parker {
     }
 
     async fn make_so(&self, uid: &str) {
+        let mut frozen = None;
         while !self.step_without_waiting(uid) {
             let outcome = self.freeze(uid).await;
             let mut state = self.0.state.lock();
             let State { pods, .. } = &mut *state;
             let Some(pod) = pods.get_mut(uid) else { return };
             match outcome {
-                Ok(path) => pod.frozen = Some(path),
+                Ok(path) => pod.frozen = Some(frozen.insert(path).clone()),
                 // Another order has come meanwhile.
                 Err(_) if !pod.wanted => {}
                 Err(why) => {
@@ -141,6 +150,17 @@ impl Parker {
                 }
             }
         }
+        if let (Some(path), Some(reclaimer)) = (frozen, &self.0.reclaimer) {
+            // Nobody waits for this. It ends when the kernel finds no more.
+            match reclaimer.push_out(&path, || self.is_wanted(uid)).await {
+                Ok(bytes) => self.0.metrics.pushed_out.inc_by(bytes),
+                Err(error) => debug!(uid, %error, "the memory of a frozen function is kept"),
+            }
+        }
+    }
+
+    fn is_wanted(&self, uid: &str) -> bool {
+        self.0.state.lock().pods.get(uid).is_some_and(|pod| pod.wanted)
     }
 
     /// Does what takes no time. Whether the pod is as it is wanted; then it was said.
@@ -178,8 +198,7 @@ impl Parker {
         let found = self.0.runtime.functions(Some(uid)).await.map_err(|error| error.to_string())?;
         let [function] = &found[..] else { return Err(format!("{} running functions in this pod", found.len())) };
         let path = cgroup::path(&function.cgroup, uid, &function.id).map_err(|error| error.to_string())?;
-        let wanted = || self.0.state.lock().pods.get(uid).is_some_and(|pod| pod.wanted);
-        match freezer.freeze(&path, wanted).await {
+        match freezer.freeze(&path, || self.is_wanted(uid)).await {
             Ok(()) => {
                 debug!(uid, cgroup = %path.display(), "frozen");
                 Ok(path)

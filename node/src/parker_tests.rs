@@ -5,6 +5,7 @@ use super::*;
 use crate::{
     cri::fake::{FakeRuntime, Sandbox},
     freezer::testing::Counting,
+    reclaim::tests::{FILE, Reader},
 };
 
 const POD: &str = "u-1";
@@ -28,7 +29,7 @@ fn stand() -> Option<Stand> {
 }
 
 fn parker(fake: &FakeRuntime, freezer: Result<Freezer, String>) -> Parker {
-    Parker::new(Runtime::new(&fake.endpoint()).unwrap(), freezer, Metrics::register(&Registry::new()).unwrap())
+    Parker::new(Runtime::new(&fake.endpoint()).unwrap(), freezer, None, Metrics::register(&Registry::new()).unwrap())
 }
 
 /// A gateway, and what it is told.
@@ -163,6 +164,26 @@ async fn all_go_on_when_the_agent_stops_and_nothing_is_frozen_after() {
     parker.order(POD, true);
     assert_eq!(told.recv().await, Some(running(POD)), "not any more");
     assert!(!process.is_frozen());
+}
+
+#[tokio::test]
+async fn what_is_frozen_has_its_memory_pushed_out_afterwards() {
+    let Some(Stand { process, fake, .. }) = stand() else { return };
+    let Some(reader) = Reader::start(process.path.clone()) else { return };
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let runtime = Runtime::new(&fake.endpoint()).unwrap();
+    let reclaimer = Some(reader.reclaimer.clone());
+    let parker = Parker::new(runtime, Ok(process.freezer.clone()), reclaimer, metrics.clone());
+    let mut told = gateway(&parker, 1);
+    parker.order(POD, true);
+    hears(&mut told, &parked(POD)).await;
+    let pushed = async {
+        while metrics.pushed_out.get() < FILE / 2 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), pushed).await.expect("its memory is pushed out");
+    assert!(process.is_frozen());
 }
 
 #[tokio::test]

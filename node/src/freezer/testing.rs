@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::Freezer;
+use crate::hierarchy::Hierarchy;
 
 /// Where this machine has its cgroups.
 pub(crate) const ROOT: &str = "/sys/fs/cgroup";
@@ -27,14 +28,14 @@ impl Counting {
     pub(crate) fn start(name: &str) -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-        let freezer = Freezer::find(Path::new(ROOT), &mounts)?;
+        let freezer = Freezer::new(Hierarchy::find(Path::new(ROOT), &mounts, "freezer")?);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = PathBuf::from(format!("lambent-test-{}-{number}", std::process::id())).join(name);
-        fs::create_dir_all(freezer.root.join(&path)).ok()?;
+        fs::create_dir_all(freezer.0.root.join(&path)).ok()?;
         let script = "n=0; while :; do n=$((n+1)); echo $n; sleep 0.001; done";
         let child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().ok()?;
         let made = Self { freezer, path, child };
-        fs::write(made.freezer.root.join(&made.path).join("cgroup.procs"), made.child.id().to_string()).ok()?;
+        fs::write(made.freezer.0.root.join(&made.path).join("cgroup.procs"), made.child.id().to_string()).ok()?;
         Some(made)
     }
 
@@ -69,7 +70,8 @@ impl Drop for Counting {
         let begun = Instant::now();
         for directory in self.path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
             // Its last child may still be ending.
-            while fs::remove_dir(self.freezer.root.join(directory)).is_err() && begun.elapsed() < Duration::from_secs(2)
+            while fs::remove_dir(self.freezer.0.root.join(directory)).is_err()
+                && begun.elapsed() < Duration::from_secs(2)
             {
                 std::thread::yield_now();
             }

@@ -1,7 +1,4 @@
-use super::{
-    testing::{Counting, ROOT},
-    *,
-};
+use super::{testing::Counting, *};
 
 macro_rules! counting {
     () => {
@@ -16,22 +13,8 @@ macro_rules! counting {
 }
 
 #[test]
-fn the_freezer_is_found_by_its_version() {
-    let find = |mounts| Freezer::find(Path::new(ROOT), mounts).map(|f| (f.version, f.root));
-    let one = "30 29 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
-        31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n\
-        32 30 0:28 / /sys/fs/cgroup/freezer rw,relatime shared:9 master:1 - cgroup cgroup rw,freezer\n\
-        33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
-    assert_eq!(find(one), Some((Version::One, "/sys/fs/cgroup/freezer".into())));
-    let two = "30 29 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate";
-    assert_eq!(find(two), Some((Version::Two, ROOT.into())));
-    assert_eq!(find("30 29 0:26 / /elsewhere rw - cgroup2 cgroup2 rw"), None);
-    assert_eq!(find("nonsense"), None);
-}
-
-#[test]
 fn a_cgroup_that_is_gone_is_let_go_on_and_can_not_be_frozen() {
-    let freezer = Freezer { root: "/nowhere".into(), version: Version::Two };
+    let freezer = Freezer::new(Hierarchy { root: "/nowhere".into(), version: Version::Two });
     assert!(freezer.thaw(Path::new("pod/x")).is_ok());
     assert!(freezer.is_frozen(Path::new("pod/x")).unwrap_err().is_gone());
 }
