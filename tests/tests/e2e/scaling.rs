@@ -1,5 +1,7 @@
 //! As many instances as the load needs, never more than may be, and none while nobody calls.
 
+use std::pin::pin;
+
 use anyhow::ensure;
 use futures::future::join_all;
 use lambent_tests::{Context, await_condition, examples::Run, function::uid, holds_while, with_temp_ns};
@@ -42,6 +44,32 @@ async fn load_multiplies_instances_up_to_the_maximum_and_never_above() {
         let runs = Run::all(answers);
         assert_eq!(Run::hosts(&runs).len(), 3, "{runs:?}");
         assert_eq!(Run::most_at_once(&runs), 1, "{runs:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_burst_of_one_function_does_not_hold_up_the_start_of_another() {
+    with_temp_ns(async |cx: Context| {
+        let spec = |max| json!({"image": cx.image("slow"), "scale": {"max": max, "idle": "1s"}});
+        let (big, small) = (cx.deploy("big", spec(15)).await, cx.deploy("small", spec(1)).await);
+        big.await_instances(0).await;
+        small.await_instances(0).await;
+        let meanwhile = async {
+            await_condition("the burst's pods to be under way", async || {
+                let count = big.instances().await?.len();
+                ensure!(count >= 10, "{count} instances");
+                Ok(())
+            })
+            .await;
+            small.call("/?ms=1").await.expect(200)
+        };
+        let mut burst = pin!(big.call_at_once(60, "/?ms=2000"));
+        tokio::select! {
+            answers = &mut burst => panic!("{} were answered first", answers.len()),
+            answer = meanwhile => assert!(answer.was_cold()),
+        }
+        assert_eq!(Run::hosts(&Run::all(burst.await)).len(), 15);
     })
     .await;
 }
