@@ -35,7 +35,7 @@ impl Function {
     pub fn take_over(self: &Arc<Self>) {
         self.change_state(|state| {
             (state.owner, state.heir) = (Owner::Me, None);
-            state.pool.grant();
+            state.pool.start_granting();
         });
         self.owner_changed.notify_waiters();
         self.tell();
@@ -45,7 +45,7 @@ impl Function {
     pub fn await_owner(self: &Arc<Self>) {
         self.change_state(|state| {
             state.owner = Owner::Nobody;
-            state.pool.hold();
+            state.pool.stop_granting();
         });
     }
 

@@ -263,7 +263,7 @@ fn what_is_handed_over_is_counted_by_the_heir() {
     let [(instance, revision, requests)] = &estate.busy[..] else { panic!("{:?}", estate.busy) };
     assert_eq!((instance.uid.as_str(), *requests), ("0", 1));
 
-    heir.grant();
+    heir.start_granting();
     ready(&mut heir, 0, now);
     let taken = heir.occupy(instance, revision, Origin::Peer, now);
     assert!(matches!(heir.admit(|| 2, Origin::Caller, false, now), Admission::Waiting(_)), "it is busy");

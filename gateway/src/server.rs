@@ -42,9 +42,10 @@ pub const MAX_HEADERS: usize = 200;
 const MAX_STREAMS: u32 = 250;
 /// A silent HTTP/2 connection is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// Bytes that may wait unread on one HTTP/2 stream, and on its connection. h2 closes a
-/// connection on which more small frames wait than one for every 512 bytes of its window: gRPC has many.
+/// Bytes that may wait unread on one HTTP/2 stream.
 pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same on a caller's connection, of all streams together. h2 closes a connection on which more small frames
+/// wait than about one for every 512 bytes of this: gRPC has many.
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// With which HTTP/2 begins, and no method of HTTP/1 does.
 const PREFACE: &[u8] = b"PRI";

@@ -54,8 +54,8 @@ const IS_NEW: Duration = Duration::from_secs(1);
 /// An HTTP/2 connection to an instance that has gone is noticed by this.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
-/// Bytes that may wait unread on one, of all calls together: slow callers share it, see
-/// [`server::STREAM_WINDOW`].
+/// Bytes that may wait unread on one, of all calls together, which slow callers share: more than on a caller's,
+/// lest one of them ends the calls of all by many small messages.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// Where an instance listens, with its idle connections.

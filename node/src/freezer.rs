@@ -18,7 +18,7 @@ use std::{
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
-use crate::hierarchy::{Hierarchy, Version};
+use crate::hierarchy::{self, Hierarchy, Version};
 
 /// A process in the middle of a long call into the kernel is not frozen before that has ended.
 const FROZEN_WITHIN: Duration = Duration::from_millis(500);
@@ -130,15 +130,12 @@ impl Freezer {
             (Version::Two, true) => ("cgroup.freeze", "1"),
             (Version::Two, false) => ("cgroup.freeze", "0"),
         };
-        let path = self.0.root.join(cgroup).join(file);
-        // Never made: only the kernel makes such files.
-        let written = fs::OpenOptions::new().write(true).open(&path);
-        let written = written.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
-        written.map_err(|error| FreezeError::Io { path, error })
+        let path = self.0.file(cgroup, file);
+        hierarchy::write(&path, text).map_err(|error| FreezeError::Io { path, error })
     }
 
     fn read(&self, cgroup: &Path, file: &str) -> Result<String, FreezeError> {
-        let path = self.0.root.join(cgroup).join(file);
+        let path = self.0.file(cgroup, file);
         fs::read_to_string(&path).map_err(|error| FreezeError::Io { path, error })
     }
 }

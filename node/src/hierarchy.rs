@@ -1,7 +1,10 @@
 //! Where a node has the cgroups of a controller: each mounted for itself in version 1, all in one place in
 //! version 2.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// Which version of cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,30 @@ impl Hierarchy {
         let hierarchy = |m: &Mount<'_>, version| Self { root: m.at.to_owned(), version };
         one.map(|m| hierarchy(m, Version::One)).or_else(|| two().map(|m| hierarchy(m, Version::Two)))
     }
+
+    /// Where a file of a cgroup is.
+    pub fn file(&self, cgroup: &Path, name: &str) -> PathBuf {
+        self.root.join(cgroup).join(name)
+    }
+
+    /// Removes a cgroup of a test with those around it. What was in it has ended, or is just ending.
+    #[cfg(test)]
+    pub(crate) fn remove(&self, cgroup: &Path) {
+        let begun = std::time::Instant::now();
+        for directory in cgroup.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+            while fs::remove_dir(self.root.join(directory)).is_err() && begun.elapsed().as_secs() < 2 {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// Writes to a file of a cgroup. Never makes one: only the kernel does.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn write(path: &Path, text: &str) -> io::Result<()> {
+    io::Write::write_all(&mut fs::OpenOptions::new().write(true).open(path)?, text.as_bytes())
 }
 
 /// A line of `mountinfo`.

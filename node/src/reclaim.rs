@@ -8,15 +8,11 @@
 //!
 //! Version 2 is written after the kernel's documentation (cgroup-v2.rst), as the freezer's is.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, io, path::Path, sync::Arc};
 
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::hierarchy::{Hierarchy, Version};
+use crate::hierarchy::{self, Hierarchy, Version};
 
 /// Pushes memory out, of one cgroup at a time: the kernel does it on the processor of who asks for it.
 #[derive(Clone, Debug)]
@@ -41,24 +37,24 @@ impl Reclaimer {
         if !wanted() {
             return Ok(0);
         }
-        let (directory, version) = (self.hierarchy.root.join(cgroup), self.hierarchy.version);
+        let (hierarchy, cgroup) = (self.hierarchy.clone(), cgroup.to_owned());
         let pushed = spawn_blocking(move || {
             let _turn = turn;
-            push_out(&directory, version)
+            push_out(&hierarchy, &cgroup)
         });
         pushed.await.map_err(io::Error::other)?
     }
 }
 
-fn push_out(directory: &Path, version: Version) -> io::Result<u64> {
-    let (usage, control) = match version {
+fn push_out(hierarchy: &Hierarchy, cgroup: &Path) -> io::Result<u64> {
+    let (usage, control) = match hierarchy.version {
         Version::One => ("memory.usage_in_bytes", "memory.force_empty"),
         Version::Two => ("memory.current", "memory.reclaim"),
     };
-    let usage = || fs::read_to_string(directory.join(usage))?.trim().parse::<u64>().map_err(io::Error::other);
+    let usage = || fs::read_to_string(hierarchy.file(cgroup, usage))?.trim().parse::<u64>().map_err(io::Error::other);
     let before = usage()?;
-    let order = if version == Version::One { "0".to_owned() } else { before.to_string() };
-    match write(&directory.join(control), &order) {
+    let order = if hierarchy.version == Version::One { "0".to_owned() } else { before.to_string() };
+    match hierarchy::write(&hierarchy.file(cgroup, control), &order) {
         // That is how it says that it was not all.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         outcome => outcome?,
@@ -66,15 +62,11 @@ fn push_out(directory: &Path, version: Version) -> io::Result<u64> {
     Ok(before.saturating_sub(usage()?))
 }
 
-/// Never makes a file: only the kernel makes such.
-fn write(path: &PathBuf, text: &str) -> io::Result<()> {
-    io::Write::write_all(&mut fs::OpenOptions::new().write(true).open(path)?, text.as_bytes())
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::{
         io::{BufRead, BufReader},
+        path::PathBuf,
         process::{Child, Command, Stdio},
     };
 
@@ -117,13 +109,7 @@ pub(crate) mod tests {
         fn drop(&mut self) {
             let _ = self.child.kill();
             let _ = self.child.wait();
-            // Its memory is let go of a moment after it has ended.
-            for directory in self.cgroup.ancestors().filter(|path| !path.as_os_str().is_empty()) {
-                let directory = self.reclaimer.hierarchy.root.join(directory);
-                while fs::remove_dir(&directory).is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy) {
-                    std::thread::yield_now();
-                }
-            }
+            self.reclaimer.hierarchy.remove(&self.cgroup);
         }
     }
 

@@ -402,10 +402,12 @@ mod tests {
     async fn what_is_not_answered_is_told() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = Target { address: listener.local_addr().unwrap(), path: "/".into() };
-        drop(listener);
         let plan = Open { rate: 50.0, connections: 10, patience: Duration::from_secs(5) };
         let running = Loop::start(&target, plan);
-        sleep(Duration::from_millis(100)).await;
+        for _ in 0..3 {
+            drop(listener.accept().await.unwrap());
+        }
+        drop(listener);
         let calls = running.end().await.unwrap();
         assert!(!calls.is_empty() && calls.iter().all(|call| call.outcome.is_err()), "{calls:?}");
     }

@@ -21,14 +21,14 @@ pub struct Estate<W> {
 
 impl<W> Pool<W> {
     /// Grants slots, as the only one.
-    pub fn grant(&mut self) {
+    pub fn start_granting(&mut self) {
         self.granting = true;
         // What another gateway has granted and is still on its way was not among what all say is in use.
         self.epoch += 1;
     }
 
     /// Makes everyone wait.
-    pub fn hold(&mut self) {
+    pub fn stop_granting(&mut self) {
         self.granting = false;
     }
 

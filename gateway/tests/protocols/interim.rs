@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use crate::{
     exchange,
     support::{Gateway, until},
-    wire::{self, Caller, Wire, in_time},
+    wire::{self, Caller, Message, Wire, in_time},
     with_instance,
 };
 
@@ -35,59 +35,69 @@ async fn expecting(address: SocketAddr) -> Caller {
     caller
 }
 
+/// A caller who waits for a word, and the instance that has the head of the request.
+struct Expecting {
+    _gateway: Gateway,
+    _listener: TcpListener,
+    caller: Caller,
+    instance: Wire,
+    seen: Message,
+}
+
+impl Expecting {
+    async fn start() -> Self {
+        let (gateway, listener) = by_hand(json!({})).await;
+        let mut instance = accept(&listener).await;
+        let caller = expecting(gateway.address).await;
+        let seen = instance.head().await.unwrap();
+        Self { _gateway: gateway, _listener: listener, caller, instance, seen }
+    }
+
+    async fn next_status(&mut self) -> u16 {
+        self.caller.wire.head().await.unwrap().status()
+    }
+
+    async fn send_body(&mut self) {
+        self.caller.send("body").await;
+        assert_eq!(self.instance.exactly(4).await.unwrap(), b"body");
+    }
+
+    async fn goes_on_when_told_to(mut self) {
+        assert_eq!(self.next_status().await, 100);
+        self.send_body().await;
+        self.instance.send(wire::OK).await;
+        assert_eq!(self.caller.answer_to("POST").await.body, b"ok");
+    }
+}
+
 #[tokio::test]
 async fn who_expects_a_word_gets_it_before_the_body_is_sent() {
-    let (gateway, listener) = by_hand(json!({})).await;
-    let mut instance = accept(&listener).await;
-    let mut caller = expecting(gateway.address).await;
-    let seen = instance.head().await.unwrap();
-    assert_eq!((seen.one("expect"), seen.one("content-length")), ("100-continue", "4"));
-    instance.send("HTTP/1.1 100 Continue\r\n\r\n").await;
-    assert_eq!(caller.wire.head().await.unwrap().status(), 100);
-    caller.send("body").await;
-    assert_eq!(instance.exactly(4).await.unwrap(), b"body");
-    instance.send(wire::OK).await;
-    assert_eq!(caller.answer_to("POST").await.body, b"ok");
+    let mut scene = Expecting::start().await;
+    assert_eq!((scene.seen.one("expect"), scene.seen.one("content-length")), ("100-continue", "4"));
+    scene.instance.send("HTTP/1.1 100 Continue\r\n\r\n").await;
+    scene.goes_on_when_told_to().await;
 }
 
 /// RFC 9110 section 10.1.1: not for an indefinite time.
 #[tokio::test]
 async fn who_expects_a_word_gets_it_also_where_the_function_does_not_know_of_it() {
-    let (gateway, listener) = by_hand(json!({})).await;
-    let mut instance = accept(&listener).await;
-    let mut caller = expecting(gateway.address).await;
-    instance.head().await.unwrap();
-    assert_eq!(caller.wire.head().await.unwrap().status(), 100);
-    caller.send("body").await;
-    assert_eq!(instance.exactly(4).await.unwrap(), b"body");
-    instance.send(wire::OK).await;
-    assert_eq!(caller.answer_to("POST").await.body, b"ok");
+    Expecting::start().await.goes_on_when_told_to().await;
 }
 
 /// Some functions answer before they read: the answer is word enough.
 #[tokio::test]
 async fn who_is_answered_before_the_body_is_read_may_send_it() {
-    let (gateway, listener) = by_hand(json!({})).await;
-    let mut instance = accept(&listener).await;
-    let mut caller = expecting(gateway.address).await;
-    instance.head().await.unwrap();
-    instance.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await;
-    let mut head = caller.wire.head().await.unwrap();
-    if head.status() == 100 {
-        head = caller.wire.head().await.unwrap();
-    }
-    assert_eq!(head.status(), 200);
-    caller.send("body").await;
-    assert_eq!(instance.exactly(4).await.unwrap(), b"body");
-    instance.send("body").await;
-    assert_eq!(caller.wire.exactly(4).await.unwrap(), b"body");
+    let mut scene = Expecting::start().await;
+    scene.instance.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n").await;
+    let first = scene.next_status().await;
+    assert_eq!(if first == 100 { scene.next_status().await } else { first }, 200);
+    scene.send_body().await;
+    scene.instance.send("body").await;
+    assert_eq!(scene.caller.wire.exactly(4).await.unwrap(), b"body");
 }
 
 async fn final_answer_comes_first(status: u16) {
-    let (gateway, listener) = by_hand(json!({})).await;
-    let mut instance = accept(&listener).await;
-    let mut caller = expecting(gateway.address).await;
-    instance.head().await.unwrap();
+    let Expecting { _gateway, mut caller, mut instance, .. } = Expecting::start().await;
     instance.send(format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")).await;
     let answer = caller.answer_to("POST").await;
     assert_eq!((answer.status(), answer.body.as_slice()), (status, &b"no"[..]));

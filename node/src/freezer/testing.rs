@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
 };
 
 use super::Freezer;
@@ -67,14 +66,6 @@ impl Drop for Counting {
         let _ = self.freezer.thaw(&self.path);
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let begun = Instant::now();
-        for directory in self.path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
-            // Its last child may still be ending.
-            while fs::remove_dir(self.freezer.0.root.join(directory)).is_err()
-                && begun.elapsed() < Duration::from_secs(2)
-            {
-                std::thread::yield_now();
-            }
-        }
+        self.freezer.0.remove(&self.path);
     }
 }
