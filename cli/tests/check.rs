@@ -137,8 +137,8 @@ fn a_file_without_a_function_is_an_error_that_says_what_one_has() {
 
 #[test]
 fn the_examples_are_well() {
-    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    let folders = std::fs::read_dir(examples).expect("examples").flatten();
+    // Cargo runs tests in their package's folder; checkouts may share what is compiled.
+    let folders = std::fs::read_dir("../examples").expect("examples").flatten();
     let files: Vec<_> =
         folders.map(|folder| folder.path().join("function.yaml")).filter(|file| file.is_file()).collect();
     assert!(files.len() >= 2);

@@ -1,8 +1,9 @@
 //! `kubectl`, `helm` and `lambent` as a user runs them.
 
 use std::{
+    env,
     io::Write,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -32,9 +33,10 @@ impl Done {
     }
 }
 
-/// A folder or file of the checkout.
+/// A folder or file of the checkout: of the one in which this runs, as checkouts may share what is compiled.
 pub fn checkout(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+    let here = env::current_dir().unwrap_or_default();
+    here.ancestors().find(|folder| folder.join("Cargo.lock").is_file()).unwrap_or(&here).join(path)
 }
 
 /// Runs `kubectl` with these arguments.

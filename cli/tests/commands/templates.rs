@@ -68,8 +68,8 @@ fn node() {
 fn rust() {
     let (mut files, directory) = made("rust");
     // The versions that this workspace has: no registry is asked, and what is built is kept for the next run.
-    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
-    std::fs::copy(lock, directory.join("Cargo.lock")).unwrap();
+    // Cargo runs tests in their package's folder.
+    std::fs::copy("../Cargo.lock", directory.join("Cargo.lock")).unwrap();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("template");
     let variables = [("CARGO_TARGET_DIR", target), ("CARGO_NET_OFFLINE", PathBuf::from("true"))];
     let cargo = |arguments: &[&str]| {
