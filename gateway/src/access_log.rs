@@ -90,13 +90,18 @@ impl Record {
             revision = self.revision.as_deref().unwrap_or_default(),
             status = self.status.as_u16(),
             reason = self.reason,
-            duration_ms = duration * 1e3,
-            waited_ms = self.waited * 1e3,
+            duration_ms = milliseconds(duration),
+            waited_ms = milliseconds(self.waited),
             cold_start = self.cold,
             sent = self.sent,
             "request"
         );
     }
+}
+
+/// To the microsecond: more digits would say nothing.
+fn milliseconds(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
 }
 
 impl Drop for Record {

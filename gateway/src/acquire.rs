@@ -129,7 +129,7 @@ impl Function {
 struct Place<'a> {
     function: &'a Arc<Function>,
     ticket: Ticket,
-    granted: oneshot::Receiver<Result<Grant, Turned>>,
+    granted: oneshot::Receiver<Result<Box<Grant>, Turned>>,
 }
 
 impl Drop for Place<'_> {

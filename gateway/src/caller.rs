@@ -2,7 +2,7 @@
 //! unread: HTTP alone would notice only at the next read.
 
 use std::{
-    io::{self, IoSlice, Read},
+    io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -11,21 +11,39 @@ use std::{
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 
-/// One end of a connection.
+/// A connection as HTTP reads and writes it.
+#[derive(Debug)]
+pub struct Caller {
+    reads: OwnedReadHalf,
+    writes: Arc<OwnedWriteHalf>,
+}
+
+/// Sees the closing of a connection.
 #[derive(Clone, Debug)]
-pub struct Caller(Arc<TcpStream>);
+pub struct Presence(Arc<OwnedWriteHalf>);
 
 impl Caller {
     /// Shares a connection.
-    pub fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(stream))
+    pub fn new(stream: TcpStream) -> (Self, Presence) {
+        let (reads, writes) = stream.into_split();
+        let writes = Arc::new(writes);
+        (Self { reads, writes: writes.clone() }, Presence(writes))
     }
 
+    fn stream(&self) -> &TcpStream {
+        (*self.writes).as_ref()
+    }
+}
+
+impl Presence {
     /// Ends when the other side has closed its end, whatever is still unread before that.
-    pub async fn gone(&self) {
+    pub async fn ends(&self) {
         // Of all readiness only the closing is waited for: nobody sends urgent data to an HTTP server.
         while self.0.ready(Interest::PRIORITY).await.is_ok_and(|ready| !ready.is_read_closed()) {
             tokio::task::yield_now().await;
@@ -34,34 +52,9 @@ impl Caller {
 }
 
 impl AsyncRead for Caller {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match read(&self.0, buffer.initialize_unfilled()) {
-                Ok(read) => {
-                    buffer.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.reads).poll_read(cx, buffer)
     }
-}
-
-/// Reads what is there. A read that leaves room has emptied the socket: its readiness is taken back at
-/// once, which saves the next read, that would only say so.
-fn read(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
-    let mut emptied = None;
-    let result = stream.try_io(Interest::READABLE, || {
-        let read = (&*SockRef::from(stream)).read(room)?;
-        if read == 0 || read == room.len() {
-            return Ok(read);
-        }
-        emptied = Some(read);
-        Err(io::ErrorKind::WouldBlock.into())
-    });
-    emptied.map_or(result, Ok)
 }
 
 impl AsyncWrite for Caller {
@@ -75,8 +68,8 @@ impl AsyncWrite for Caller {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(slices) {
+            ready!(self.stream().poll_write_ready(cx))?;
+            match self.stream().try_write_vectored(slices) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
@@ -92,7 +85,7 @@ impl AsyncWrite for Caller {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let shut = SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write);
+        let shut = SockRef::from(self.stream()).shutdown(std::net::Shutdown::Write);
         // Closed by the other side already: nothing is left to shut.
         Poll::Ready(shut.or_else(|e| if e.kind() == io::ErrorKind::NotConnected { Ok(()) } else { Err(e) }))
     }

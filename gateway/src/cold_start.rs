@@ -1,8 +1,6 @@
 //! Where the time of a cold start went: milestones as the gateway sees them, and from them the stages that
 //! one request waited through.
 
-use std::fmt::Write as _;
-
 use tokio::time::Instant;
 
 /// Stages of a cold start, each from the end of the one before:
@@ -86,13 +84,6 @@ impl Stages {
     pub fn until_answered(&self) -> f64 {
         self.0[..STAGES.len() - 1].iter().flatten().sum()
     }
-
-    /// As more entries of a `Server-Timing`: `, cold-order;dur=12.34`.
-    pub fn add_to(&self, server_timing: &mut String) {
-        for (stage, seconds) in self.iter() {
-            let _ = write!(server_timing, ", cold-{stage};dur={:.2}", seconds * 1e3);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -108,9 +99,7 @@ mod tests {
     }
 
     fn written(stages: Stages) -> String {
-        let mut text = String::new();
-        stages.add_to(&mut text);
-        text
+        stages.iter().map(|(stage, seconds)| format!(", cold-{stage};dur={:.2}", seconds * 1e3)).collect()
     }
 
     #[test]

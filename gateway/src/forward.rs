@@ -1,6 +1,6 @@
 //! The request path: route, admit, wait for a permit, pick an instance, forward, answer.
 
-use std::{borrow::Cow, fmt::Write as _, net::IpAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -19,11 +19,13 @@ use crate::{
     body::{self, AnswerBody, BodyFault, Held, RequestBody, ResponseBody},
     cold_start::Stages,
     directory::Directory,
+    forwarded::Peer,
     function::Function,
     headers, incoming,
     permit::Permit,
     refusal::Refusal,
     router,
+    server_timing::Spent,
     target::{Connection, Exchange, Sender},
     upgrade::{self, Wish},
 };
@@ -72,12 +74,12 @@ struct Attempts {
 pub type InProgress = TaskTrackerToken;
 
 impl Forwarder {
-    /// Answers one request. Dropping the future is the caller's going away; `in_progress` is dropped
+    /// Answers one request; in a box, as each step of the way would copy it. Dropping the future is the caller's going away; `in_progress` is dropped
     /// when nothing is left of it, also at the instance.
     pub async fn serve(
         &self,
-        mut request: Request<Incoming>,
-        peer: IpAddr,
+        mut request: Box<Request<Incoming>>,
+        peer: &Peer,
         in_progress: InProgress,
     ) -> Response<ResponseBody> {
         let id = headers::request_id(request.headers());
@@ -92,11 +94,11 @@ impl Forwarder {
 
     async fn answer(
         &self,
-        request: Request<Incoming>,
-        peer: IpAddr,
+        request: Box<Request<Incoming>>,
+        peer: &Peer,
         wish: Option<&Wish>,
         record: &mut Record,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Box<Answer>, Refusal> {
         incoming::check(&request)?;
         let (function, uri) = self.route(&request)?;
         record.function = Some(function.clone());
@@ -116,14 +118,15 @@ impl Forwarder {
                 permit.instance_is_away();
                 continue;
             };
-            record.granted(&permit.grant, Instant::now());
+            let handed_over = Instant::now();
+            record.granted(&permit.grant, handed_over);
             // Ends with the head of the answer or at timeout.
-            match send(permit, connection, request, settings.clone(), record, &mut attempts).await {
+            match send(permit, connection, request, handed_over, settings.clone(), record, &mut attempts).await {
                 Ok(Sent::Answered(answer)) if wish.is_none() && upgrade::is_agreed(&answer.response) => {
                     return Err(Refusal::InstanceFailed("it changes to a protocol that nobody has asked for".into()));
                 }
-                Ok(Sent::Answered(answer)) => return Ok(*answer),
-                Ok(Sent::Again(same)) => request = *same,
+                Ok(Sent::Answered(answer)) => return Ok(answer),
+                Ok(Sent::Again(same)) => request = same,
                 Err(refusal) => return Err(fault.get().cloned().unwrap_or(refusal)),
             }
         }
@@ -152,12 +155,12 @@ impl Forwarder {
 
 /// The request as the function gets it.
 fn outbound(
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     uri: Uri,
-    peer: IpAddr,
+    peer: &Peer,
     id: &HeaderValue,
     max_body: u64,
-) -> (Request<RequestBody>, BodyFault) {
+) -> (Box<Request<RequestBody>>, BodyFault) {
     let (mut head, body) = request.into_parts();
     if let Some(authority) = head.uri.authority() {
         headers::from_authority(&mut head.headers, authority);
@@ -177,22 +180,22 @@ fn outbound(
     if trailers {
         headers::take_trailers(&mut head.headers);
     }
-    headers::add_forwarded(&mut head.headers, peer, received_by);
+    peer.add_to(&mut head.headers, received_by);
     head.headers.insert(headers::X_REQUEST_ID, id.clone());
     let (body, fault) = RequestBody::new(body, max_body);
-    (Request::from_parts(head, body), fault)
+    (Box::new(Request::from_parts(head, body)), fault)
 }
 
 /// Sends a request and waits for the head of its answer.
 async fn send(
     permit: Permit,
     connection: Connection,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
+    handed_over: Instant,
     settings: Arc<Settings>,
     record: &Record,
     attempts: &mut Attempts,
 ) -> Result<Sent, Refusal> {
-    let handed_over = Instant::now();
     // A gRPC stream may say nothing for long, also at its beginning; its caller has a deadline.
     let grpc = headers::is_grpc(request.headers());
     let limit = if grpc { settings.stream_timeout } else { settings.timeout };
@@ -205,7 +208,7 @@ async fn send(
         headers::to_http2(&mut request);
     }
     let go_on = (!http2 && headers::expects_continue(request.headers())).then(|| expect_word(&mut request));
-    let exchange = connection.sender.send(request);
+    let exchange = connection.sender.send(*request);
     let leaves_at_most = settings.timeout;
     let in_progress = record.in_progress.clone();
     let mut running = Running { parts: Some((permit, exchange, in_progress)), deadline, leaves_at_most };
@@ -299,8 +302,8 @@ impl Drop for Running {
 }
 
 impl Answer {
-    fn response(self, mut record: Record, wish: Option<Wish>) -> Response<ResponseBody> {
-        let Self { mut response, permit, sender, handed_over, settings } = self;
+    fn response(self: Box<Self>, mut record: Record, wish: Option<Wish>) -> Response<ResponseBody> {
+        let Self { mut response, permit, sender, handed_over, settings } = *self;
         let agreed = wish.filter(|_| upgrade::is_agreed(&response));
         let protocol = agreed.as_ref().and_then(|_| upgrade::wanted(response.headers()));
         if let Some(timeout) = headers::keep_alive_timeout(response.headers()) {
@@ -314,8 +317,9 @@ impl Answer {
         let limit = if is_stream(head) { settings.stream_timeout } else { settings.timeout };
         let cold = cold_start(&record, &permit, handed_over);
         let function_time = handed_over.elapsed().as_secs_f64();
-        let thawed = thaw(&record, &permit);
-        head.append(headers::SERVER_TIMING, server_timing(record.waited, cold.as_ref(), thawed, function_time));
+        let thaw = thaw(&record, &permit);
+        let spent = Spent { waited: record.waited, cold: cold.as_ref(), thaw, function: function_time };
+        head.append(headers::SERVER_TIMING, spent.header());
         if record.cold {
             head.insert(headers::COLD_START, HeaderValue::from_static("true"));
         }
@@ -348,19 +352,6 @@ fn cold_start(record: &Record, permit: &Permit, handed_over: Instant) -> Option<
 fn thaw(record: &Record, permit: &Permit) -> Option<f64> {
     let (asked, ran) = permit.grant.started.thawed?;
     (ran > record.arrived).then(|| ran.duration_since(asked.max(record.arrived)).as_secs_f64())
-}
-
-fn server_timing(waited: f64, cold: Option<&Stages>, thaw: Option<f64>, function: f64) -> HeaderValue {
-    let started = cold.map_or(0.0, Stages::until_answered);
-    let queue = (waited - started - thaw.unwrap_or(0.0)).max(0.0) * 1e3;
-    let mut text = format!("queue;dur={queue:.2}, cold;dur={:.2}, function;dur={:.2}", started * 1e3, function * 1e3);
-    if let Some(stages) = cold {
-        stages.add_to(&mut text);
-    }
-    if let Some(seconds) = thaw {
-        let _ = write!(text, ", thaw;dur={:.2}", seconds * 1e3);
-    }
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("queue"))
 }
 
 fn refused(refusal: &Refusal, mut record: Record, grpc: bool) -> Response<ResponseBody> {

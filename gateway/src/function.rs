@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Wakes one who waits.
-pub type Waiter = oneshot::Sender<Result<Grant, Turned>>;
+pub type Waiter = oneshot::Sender<Result<Box<Grant>, Turned>>;
 
 /// Why one who waited has no slot.
 #[derive(Debug)]
@@ -150,10 +150,10 @@ impl Function {
 
     pub(crate) fn change_state<T>(self: &Arc<Self>, change: impl FnOnce(&mut State) -> T) -> T {
         let (result, lost, thawing) = {
-            let mut state = self.state.lock();
+            let (mut state, now) = (self.state.lock(), Instant::now());
             let result = change(&mut state);
-            let lost = hand_out(&mut state.pool);
-            (result, lost, state.pool.thaw_needed(Instant::now(), self.hub.agents()))
+            let lost = hand_out(&mut state.pool, now);
+            (result, lost, state.pool.thaw_needed(now, self.hub.agents()))
         };
         self.hub.order(&thawing);
         for (waiter, refusal) in lost {
@@ -277,8 +277,7 @@ impl Function {
 }
 
 /// Gives free slots to those who wait; a waiter who has just left gives its slot to the next.
-fn hand_out(pool: &mut Pool<Waiter>) -> Vec<(Waiter, Refusal)> {
-    let now = Instant::now();
+fn hand_out(pool: &mut Pool<Waiter>, now: Instant) -> Vec<(Waiter, Refusal)> {
     while let Some((waiter, grant)) = pool.next_grant(now) {
         if let Err(Ok(grant)) = waiter.send(Ok(grant)) {
             pool.release_unused(&grant);

@@ -1,7 +1,7 @@
-//! Headers on their way through: what is for one hop only is taken off, what a proxy tells is
-//! added (RFC 9110 section 7.6, RFC 7239 and its predecessors X-Forwarded-*).
+//! Headers on their way through: what is for one hop only is taken off (RFC 9110 section 7.6), and what
+//! differs between the versions of HTTP is translated.
 
-use std::{fmt::Write as _, io::Write as _, net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, uri::Authority};
 
@@ -11,16 +11,20 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const COLD_START: HeaderName = HeaderName::from_static("lambent-cold-start");
 /// Where the time went.
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+/// What concerns one connection only, and so may what `Connection` names.
+static HOP_BY_HOP: [HeaderName; 6] =
+    [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE];
 /// Longer identities are replaced: they end up in logs.
 const MAX_REQUEST_ID: usize = 128;
 
 /// Takes off what concerns one connection only.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    // Most messages have none of them, which costs less to see than to look for each.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
+    }
     let named: Vec<HeaderName> =
         list(headers, header::CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
     // Content-Length frames the message and Host says for whom it is: neither is for one hop, whatever
@@ -32,8 +36,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    headers.remove(header::CONNECTION);
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }
@@ -107,54 +110,6 @@ pub fn to_http2<B>(request: &mut Request<B>) {
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
 }
 
-/// Tells the function who called, how and under which name.
-pub fn add_forwarded(headers: &mut HeaderMap, peer: IpAddr, version: Version) {
-    add_via_and_forwarded(headers, peer, version);
-    // All lines in one: some functions look at the first only, some proxies before us add theirs last.
-    let mut chain = Vec::new();
-    for line in headers.get_all(&X_FORWARDED_FOR) {
-        chain.extend_from_slice(line.as_bytes());
-        chain.extend_from_slice(b", ");
-    }
-    let _ = write!(chain, "{}", peer.to_canonical());
-    if let Ok(value) = HeaderValue::try_from(chain) {
-        headers.insert(X_FORWARDED_FOR, value);
-    }
-    if let Some(host) = headers.get(header::HOST).cloned() {
-        headers.entry(X_FORWARDED_HOST).or_insert(host);
-    }
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
-}
-
-/// `Via` (RFC 9110 section 7.6.3) and `Forwarded` (RFC 7239): one more hop at their end.
-fn add_via_and_forwarded(headers: &mut HeaderMap, peer: IpAddr, version: Version) {
-    let protocol = match version {
-        Version::HTTP_2 => "2",
-        Version::HTTP_10 => "1.0",
-        _ => "1.1",
-    };
-    let mut hop = String::from("for=");
-    let _ = match peer.to_canonical() {
-        IpAddr::V4(address) => write!(hop, "{address}"),
-        IpAddr::V6(address) => write!(hop, "\"[{address}]\""),
-    };
-    if let Some(host) =
-        headers.get(header::HOST).and_then(|host| host.to_str().ok()).filter(|h| !h.contains(['"', '\\']))
-    {
-        let _ = write!(hop, ";host=\"{host}\"");
-    }
-    hop.push_str(";proto=http");
-    append(headers, header::FORWARDED, hop);
-    append(headers, header::VIA, format!("{protocol} lambent"));
-}
-
-/// Appends to a list, be it one line or several.
-fn append(headers: &mut HeaderMap, name: HeaderName, item: String) {
-    if let Ok(value) = HeaderValue::try_from(item) {
-        headers.append(name, value);
-    }
-}
-
 /// The caller's request id where it is fit for logs, else a new one.
 pub fn request_id(headers: &HeaderMap) -> HeaderValue {
     let fit = |v: &&HeaderValue| !v.is_empty() && v.len() <= MAX_REQUEST_ID && v.to_str().is_ok();
@@ -204,8 +159,6 @@ mod tests {
             ("connection", "close"),
             ("connection", "x-secret"),
             ("x-secret", "1"),
-            ("x-forwarded-for", "10.0.0.1"),
-            ("x-forwarded-for", "10.0.0.2"),
             ("te", "gzip"),
             ("te", "Trailers"),
         ];
@@ -214,9 +167,7 @@ mod tests {
         }
         assert!(takes_trailers(&headers));
         remove_hop_by_hop(&mut headers);
-        add_forwarded(&mut headers, "10.0.0.3".parse().unwrap(), Version::HTTP_11);
         assert!(!headers.contains_key("x-secret"));
-        assert_eq!(headers[&X_FORWARDED_FOR], "10.0.0.1, 10.0.0.2, 10.0.0.3");
     }
 
     #[test]
@@ -231,27 +182,6 @@ mod tests {
         assert_eq!(said("max=100"), None);
         assert_eq!(said("timeout=-1, timeout=soon, timeout"), None);
         assert_eq!(keep_alive_timeout(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn the_caller_is_added_to_the_chain() {
-        let mut headers = HeaderMap::new();
-        headers.insert(X_FORWARDED_FOR, "10.0.0.1".parse().unwrap());
-        headers.insert(header::HOST, "a.example".parse().unwrap());
-        add_forwarded(&mut headers, "::ffff:10.0.0.2".parse().unwrap(), Version::HTTP_11);
-        assert_eq!(headers[&X_FORWARDED_FOR], "10.0.0.1, 10.0.0.2");
-        assert_eq!(headers[&X_FORWARDED_HOST], "a.example");
-        assert_eq!(headers[header::FORWARDED], "for=10.0.0.2;host=\"a.example\";proto=http");
-        assert_eq!(headers[header::VIA], "1.1 lambent");
-    }
-
-    #[test]
-    fn via_and_forwarded_go_on_where_others_began() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::VIA, "1.0 edge".parse().unwrap());
-        add_forwarded(&mut headers, "2001:db8::1".parse().unwrap(), Version::HTTP_2);
-        assert_eq!(headers.get_all(header::VIA).iter().collect::<Vec<_>>(), ["1.0 edge", "2 lambent"]);
-        assert_eq!(headers[header::FORWARDED], "for=\"[2001:db8::1]\";proto=http");
     }
 
     #[test]

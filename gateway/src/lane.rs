@@ -16,7 +16,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::coop::unconstrained};
 
-use crate::{body::RequestBody, leash::Leash, server};
+use crate::{body::RequestBody, leash::Leash};
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
@@ -43,16 +43,14 @@ impl Lane {
     /// # Errors
     /// Never so far: nothing is sent before the first request.
     pub async fn open(stream: TcpStream, leash: Option<Arc<Leash>>) -> Result<Self, hyper::Error> {
-        let mut builder = http1::Builder::new();
-        builder.max_headers(server::MAX_HEADERS);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await?;
         let signal = Arc::new(Signal::default());
         let waker = Waker::from(signal.clone());
         Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())), signal, waker, leash })
     }
 
-    /// Moves bytes, then asks `outcome` for what may have come of it. Whoever polls is woken when there
-    /// is more to do.
+    /// Asks `outcome`, and if it has none moves bytes and asks again. Whoever polls is woken when there is
+    /// more to do.
     pub fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -60,9 +58,17 @@ impl Lane {
     ) -> Poll<T> {
         self.signal.task.register(cx.waker());
         let mut own = Context::from_waker(&self.waker);
+        // The body of a short answer has come with its head.
+        self.signal.begin();
+        let outcome_before = outcome(&mut own);
+        self.signal.end();
+        if outcome_before.is_ready() {
+            return outcome_before;
+        }
         // Parts of the connection wake each other: once more is enough for that. What still wakes
         // then asks for a pause.
         for _ in 0..2 {
+            self.signal.forget();
             self.signal.begin();
             drive(&mut self.driver, &mut own);
             let outcome = outcome(&mut own);
@@ -75,24 +81,29 @@ impl Lane {
         Poll::Pending
     }
 
-    /// Whether it can take a request now. Looks at what has come meanwhile, and wakes nobody later.
+    /// Whether it can take a request now. Looks at what has come meanwhile, if something has, and wakes
+    /// nobody later.
     pub fn is_free(&mut self) -> bool {
         self.signal.task.take();
-        let driver = &mut self.driver;
-        // Nobody polls it again soon, so a pause for fairness must not be what ends it.
-        let look = unconstrained(poll_fn(|cx| {
-            drive(driver, cx);
-            Poll::Ready(())
-        }));
-        let _ = std::pin::pin!(look).poll(&mut Context::from_waker(Waker::noop()));
+        if self.signal.forget() || !self.sender.is_ready() {
+            let (driver, mut own) = (&mut self.driver, Context::from_waker(&self.waker));
+            // Nobody polls it again soon, so a pause for fairness must not be what ends it.
+            let look = unconstrained(poll_fn(|cx| {
+                drive(driver, cx);
+                Poll::Ready(())
+            }));
+            let _ = std::pin::pin!(look).poll(&mut own);
+        }
         self.driver.is_some() && self.sender.is_ready()
     }
 
     /// Ends when it can take a request, or can't any more: which of them.
     pub async fn until_free(&mut self) -> bool {
         poll_fn(|cx| {
-            let Self { sender, driver, .. } = self;
+            let Self { sender, driver, signal, .. } = self;
             drive(driver, cx);
+            // The next event wakes whoever waits here, and nobody else learns of it.
+            signal.again.store(true, Ordering::SeqCst);
             match sender.poll_ready(cx) {
                 Poll::Ready(ready) => Poll::Ready(ready.is_ok() && driver.is_some()),
                 Poll::Pending if driver.is_none() => Poll::Ready(false),
@@ -125,20 +136,26 @@ fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) {
 #[derive(Default)]
 struct Signal {
     task: AtomicWaker,
+    /// Whether that is going on.
     polled: AtomicBool,
+    /// Something has come that nobody has looked at.
     again: AtomicBool,
 }
 
 impl Signal {
     fn begin(&self) {
-        self.again.store(false, Ordering::SeqCst);
         self.polled.store(true, Ordering::SeqCst);
     }
 
-    /// Whether it was woken meanwhile.
+    /// Whether it was woken since that was last forgotten.
     fn end(&self) -> bool {
         self.polled.store(false, Ordering::SeqCst);
         self.again.load(Ordering::SeqCst)
+    }
+
+    /// Whether it was woken since the last time: what is polled next sees why.
+    fn forget(&self) -> bool {
+        self.again.swap(false, Ordering::SeqCst)
     }
 }
 

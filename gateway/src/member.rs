@@ -117,12 +117,12 @@ impl Member {
     }
 
     /// Takes a slot.
-    pub fn take(&mut self, origin: Origin, epoch: u64, now: Instant) -> Grant {
+    pub fn take(&mut self, origin: Origin, epoch: u64, now: Instant) -> Box<Grant> {
         self.in_flight += 1;
         self.of_callers += u32::from(origin == Origin::Caller);
         self.peak = self.peak.max(self.in_flight);
         self.last_used = now;
-        Grant {
+        Box::new(Grant {
             member: self.id,
             instance: self.instance.clone(),
             target: self.target.clone(),
@@ -130,7 +130,7 @@ impl Member {
             started: self.started,
             origin,
             epoch,
-        }
+        })
     }
 
     /// Gives a slot back.

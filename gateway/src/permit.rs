@@ -17,7 +17,7 @@ use crate::{
 pub struct Permit {
     function: Arc<Function>,
     /// What was granted.
-    pub grant: Grant,
+    pub grant: Box<Grant>,
     since: Instant,
     /// From the gateway that granted it, if that was another one.
     lease: Option<Lease>,
@@ -25,7 +25,7 @@ pub struct Permit {
 
 impl Permit {
     /// What was granted here, or with a lease by another gateway.
-    pub(crate) fn new(function: Arc<Function>, grant: Grant, lease: Option<Lease>) -> Self {
+    pub(crate) fn new(function: Arc<Function>, grant: Box<Grant>, lease: Option<Lease>) -> Self {
         // One that is lent is counted by the gateway that uses it.
         if grant.origin == Origin::Caller {
             function.metrics.in_flight().inc();

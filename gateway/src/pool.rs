@@ -141,7 +141,7 @@ pub struct Drained {
 #[derive(Debug)]
 pub enum Admission {
     /// It can be sent now.
-    Granted(Grant),
+    Granted(Box<Grant>),
     /// It waits; its waker was kept.
     Waiting(Ticket),
     /// It is refused.
@@ -223,7 +223,7 @@ impl<W> Pool<W> {
     }
 
     /// The first waiter with a slot for it, if both are there.
-    pub fn next_grant(&mut self, now: Instant) -> Option<(W, Grant)> {
+    pub fn next_grant(&mut self, now: Instant) -> Option<(W, Box<Grant>)> {
         let origin = self.queue.front()?.origin;
         let grant = self.take_slot(origin, now)?;
         self.queue.pop_front().map(|first| (first.waiter, grant))
@@ -321,7 +321,7 @@ impl<W> Pool<W> {
 
     /// Instances that can be used, least busy first; of equals those of the Revision to come, and of
     /// these the last used, so that the others become idle and can go.
-    fn take_slot(&mut self, origin: Origin, now: Instant) -> Option<Grant> {
+    fn take_slot(&mut self, origin: Origin, now: Instant) -> Option<Box<Grant>> {
         if !self.granting {
             return None;
         }

@@ -28,7 +28,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use crate::{body::ResponseBody, caller::Caller, forward::Forwarder};
+use crate::{
+    body::ResponseBody,
+    caller::{Caller, Presence},
+    forward::Forwarder,
+    forwarded::Peer,
+};
 
 /// More wait in the kernel: a flood must not take the file descriptors that instances need.
 const MAX_CONNECTIONS: usize = 20_000;
@@ -36,8 +41,9 @@ const MAX_CONNECTIONS: usize = 20_000;
 const HEAD_WITHIN: Duration = Duration::from_secs(60);
 /// A request's head may have this many bytes.
 pub const MAX_HEAD: u32 = 64 * 1024;
-/// A request may have this many headers, and an answer.
-pub const MAX_HEADERS: usize = 200;
+/// A request may have this many headers, and an answer: hyper's own limit, for which it needs no memory. For a
+/// higher one it takes and fills 12 KiB for each message.
+pub const MAX_HEADERS: usize = 100;
 /// Requests at once on one HTTP/2 connection; more are told to wait.
 const MAX_STREAMS: u32 = 250;
 /// A silent HTTP/2 connection is asked whether it is still there.
@@ -128,12 +134,12 @@ impl Server {
         let _ = stream.set_nodelay(true);
         // Ends with the first bytes, or when none come.
         let Ok(Ok(is_http2)) = timeout(HEAD_WITHIN, begins_as_http2(&stream)).await else { return };
-        let caller = Caller::new(stream);
-        let io = TokioIo::new(caller.clone());
-        let server = self.clone();
+        let (caller, presence) = Caller::new(stream);
+        let io = TokioIo::new(caller);
+        let origin = Arc::new(Origin { server: self.clone(), peer: Peer::new(peer.ip()), presence });
         let service = service_fn(move |request| {
-            let (server, caller) = (server.clone(), caller.clone());
-            async move { server.request(request, peer, &caller).await }
+            let origin = origin.clone();
+            async move { origin.request(request).await }
         });
         let outcome = if is_http2 {
             let connection = http2::Builder::new(TokioExecutor::new())
@@ -149,8 +155,8 @@ impl Server {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_WITHIN)
+                .writev(false)
                 .max_buf_size(MAX_HEAD as usize)
-                .max_headers(MAX_HEADERS)
                 .serve_connection(io, service)
                 .with_upgrades();
             self.until_stopped(connection, |connection| connection.graceful_shutdown()).await
@@ -175,20 +181,25 @@ impl Server {
             }
         }
     }
+}
 
-    async fn request(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-        caller: &Caller,
-    ) -> Result<Response<ResponseBody>, CallerGone> {
-        let version = request.version();
+/// Where requests come from: one connection.
+struct Origin {
+    server: Arc<Server>,
+    peer: Peer,
+    presence: Presence,
+}
+
+impl Origin {
+    async fn request(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, CallerGone> {
+        let (server, version) = (&self.server, request.version());
         let mut response = tokio::select! {
-            response = self.forwarder.serve(request, peer.ip(), self.requests.token()) => response,
-            () = caller.gone() => return Err(CallerGone),
+            biased;
+            response = server.forwarder.serve(Box::new(request), &self.peer, server.requests.token()) => response,
+            () = self.presence.ends() => return Err(CallerGone),
         };
         // HTTP/2 says it in a frame of its own.
-        if version < Version::HTTP_2 && self.closing.load(Ordering::Acquire) {
+        if version < Version::HTTP_2 && server.closing.load(Ordering::Acquire) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)

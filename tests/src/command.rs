@@ -3,7 +3,7 @@
 use std::{
     env,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -33,10 +33,12 @@ impl Done {
     }
 }
 
-/// A folder or file of the checkout: of the one in which this runs, as checkouts may share what is compiled.
+/// A folder or file of the checkout: of the one in which this runs, as checkouts may share what is compiled, else
+/// of the one where it was.
 pub fn checkout(path: &str) -> PathBuf {
     let here = env::current_dir().unwrap_or_default();
-    here.ancestors().find(|folder| folder.join("Cargo.lock").is_file()).unwrap_or(&here).join(path)
+    let root = here.ancestors().find(|folder| folder.join("Cargo.lock").is_file());
+    root.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), Path::to_path_buf).join(path)
 }
 
 /// Runs `kubectl` with these arguments.

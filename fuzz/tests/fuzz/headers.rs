@@ -4,7 +4,7 @@ use std::{collections::HashSet, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, uri::Authority};
 use lambent_fuzz::spell;
-use lambent_gateway::{headers, upgrade};
+use lambent_gateway::{forwarded::Peer, headers, upgrade};
 use proptest::prelude::any;
 
 use crate::check;
@@ -110,7 +110,7 @@ fn the_chain_of_proxies_grows_by_one_and_loses_nobody() {
         let before = map(&lines);
         let mut after = before.clone();
         let peer = IpAddr::from(address);
-        headers::add_forwarded(&mut after, peer, if http2 { Version::HTTP_2 } else { Version::HTTP_11 });
+        Peer::new(peer).add_to(&mut after, if http2 { Version::HTTP_2 } else { Version::HTTP_11 });
         for name in [header::VIA, header::FORWARDED] {
             let (before, after) = (all(&before, &name), all(&after, &name));
             assert_eq!(after[..before.len()], before);

@@ -51,7 +51,13 @@ impl<W> Pool<W> {
     }
 
     /// A slot that another gateway has granted, be it over the limit: it is taken all the same.
-    pub fn occupy(&mut self, instance: &Arc<InstanceRef>, revision: &Arc<str>, origin: Origin, now: Instant) -> Grant {
+    pub fn occupy(
+        &mut self,
+        instance: &Arc<InstanceRef>,
+        revision: &Arc<str>,
+        origin: Origin,
+        now: Instant,
+    ) -> Box<Grant> {
         let epoch = self.epoch;
         let at = self.members.iter().position(|m| m.instance.uid == instance.uid).unwrap_or_else(|| {
             let id = self.add(instance.clone(), revision.clone(), now);

@@ -268,7 +268,7 @@ proptest! {
         // As the agent has it: what it was told, in order.
         let mut frozen = std::collections::HashSet::new();
         let mut told: std::collections::VecDeque<Order> = std::collections::VecDeque::new();
-        let mut held: Vec<Grant> = Vec::new();
+        let mut held: Vec<Box<Grant>> = Vec::new();
         for (step, n) in steps {
             let now = scene.now;
             match step {

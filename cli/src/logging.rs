@@ -1,15 +1,12 @@
 //! Logs: JSON for machines, text for people, both to standard output, in batches.
 
-mod batch;
-mod json;
-
 use std::io;
 
 use anyhow::Context;
 use lambent_dev::screen::Screen;
+use lambent_logging::{Batch, Json};
 use tracing_subscriber::{EnvFilter, fmt};
 
-use self::{batch::Batch, json::Json};
 use crate::args::LogFormat;
 
 /// Lines on their way to standard output.

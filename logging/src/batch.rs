@@ -14,11 +14,13 @@ const MOMENT: Duration = Duration::from_millis(20);
 const ROOM: usize = 1024 * 1024;
 
 /// Lines that are not written yet.
+#[derive(Debug, Default)]
 pub struct Batch {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
 }
 
+#[derive(Debug, Default)]
 struct Waiting {
     lines: Vec<u8>,
     /// Lines for which there was no room since this was last said.
@@ -26,6 +28,7 @@ struct Waiting {
 }
 
 impl Batch {
+    /// None yet.
     pub const fn new() -> Self {
         Self { waiting: Mutex::new(Waiting { lines: Vec::new(), lost: 0 }), arrived: Condvar::new() }
     }

@@ -1,23 +1,33 @@
 //! A line of JSON for each event, as tracing-subscriber's own format has it: one object with the time,
-//! the level, the event's fields and its target. Every request writes one, so it is written straight
-//! into the line's buffer.
+//! the level, the event's fields and its target.
 
-use std::fmt::{self, Debug, Write};
+use std::{
+    cell::RefCell,
+    fmt::{self, Debug},
+    time::SystemTime,
+};
 
+use serde::{Serialize, Serializer};
 use tracing::{
     Event, Subscriber,
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    fmt::{
-        FmtContext, FormatEvent, FormatFields,
-        format::Writer,
-        time::{FormatTime, SystemTime},
-    },
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
 
+use crate::timestamp;
+
+/// A longer buffer is not kept for the next line.
+const KEPT: usize = 4 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The format.
+#[derive(Clone, Copy, Debug)]
 pub struct Json;
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -25,92 +35,96 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        line.write_str(r#"{"timestamp":""#)?;
-        SystemTime.format_time(&mut line)?;
-        write!(line, r#"","level":"{}""#, event.metadata().level())?;
-        let mut fields = Fields { line: &mut line, result: Ok(()) };
-        event.record(&mut fields);
-        fields.result?;
-        line.write_str(r#","target":"#)?;
-        string(&mut line, event.metadata().target())?;
-        line.write_str("}\n")
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        // Taken: what formats a field may log as well.
+        let mut line = Line(BUFFER.take());
+        line.0.clear();
+        line.event(event);
+        let written = std::str::from_utf8(&line.0).map_err(|_| fmt::Error).and_then(|text| out.write_str(text));
+        if line.0.capacity() <= KEPT {
+            BUFFER.set(line.0);
+        }
+        written
     }
 }
 
-/// Writes fields, each after a comma; remembers the first failure.
-struct Fields<'a, 'line> {
-    line: &'a mut Writer<'line>,
-    result: fmt::Result,
-}
+struct Line(Vec<u8>);
 
-impl Fields<'_, '_> {
-    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        self.result = self.result.and_then(|()| {
-            self.line.write_char(',')?;
-            string(self.line, field.name())?;
-            self.line.write_char(':')?;
-            value(self.line)
-        });
+impl Line {
+    fn event(&mut self, event: &Event<'_>) {
+        self.0.extend_from_slice(br#"{"timestamp":""#);
+        timestamp::write(&mut self.0, SystemTime::now());
+        self.0.extend_from_slice(br#"","level":"#);
+        self.text(event.metadata().level().as_str());
+        event.record(self);
+        self.0.extend_from_slice(br#","target":"#);
+        self.text(event.metadata().target());
+        self.0.extend_from_slice(b"}\n");
+    }
+
+    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Self)) {
+        // An identifier: nothing in it needs to be escaped.
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(field.name().as_bytes());
+        self.0.extend_from_slice(b"\":");
+        value(self);
+    }
+
+    /// Most text is written as it is.
+    fn text(&mut self, text: &str) {
+        if text.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\')) {
+            self.0.push(b'"');
+            self.0.extend_from_slice(text.as_bytes());
+            self.0.push(b'"');
+        } else {
+            self.value(text);
+        }
+    }
+
+    fn value(&mut self, value: impl Serialize) {
+        let before = self.0.len();
+        if serde_json::to_writer(&mut self.0, &value).is_err() {
+            // Its own text failed half way: the line is whole without it.
+            self.0.truncate(before);
+            self.0.extend_from_slice(b"null");
+        }
     }
 }
 
-impl Visit for Fields<'_, '_> {
+impl Visit for Line {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // Debug is the shortest text that is this number again, with a point; JSON knows no infinity.
-        self.field(field, |line| if value.is_finite() { write!(line, "{value:?}") } else { line.write_str("null") });
+        self.field(field, |line| line.value(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.field(field, |line| write!(line, "{value}"));
+        self.field(field, |line| line.value(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.field(field, |line| write!(line, "{value}"));
+        self.field(field, |line| line.value(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.field(field, |line| write!(line, "{value}"));
+        self.field(field, |line| line.value(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.field(field, |line| string(line, value));
+        self.field(field, |line| line.text(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.field(field, |line| {
-            line.write_char('"')?;
-            write!(Escaped(line), "{value:?}")?;
-            line.write_char('"')
-        });
+        self.field(field, |line| line.value(AsText(value)));
     }
 }
 
-fn string(line: &mut Writer<'_>, text: &str) -> fmt::Result {
-    line.write_char('"')?;
-    Escaped(line).write_str(text)?;
-    line.write_char('"')
-}
+/// What Debug says, as a string.
+struct AsText<'a>(&'a dyn Debug);
 
-/// Writes text as the inside of a JSON string (RFC 8259 section 7).
-struct Escaped<'a, 'line>(&'a mut Writer<'line>);
-
-impl Write for Escaped<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut rest = text;
-        while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-            self.0.write_str(&rest[..at])?;
-            match rest.as_bytes()[at] {
-                b'\n' => self.0.write_str("\\n")?,
-                byte @ (b'"' | b'\\') => write!(self.0, "\\{}", char::from(byte))?,
-                byte => write!(self.0, "\\u{byte:04x}")?,
-            }
-            rest = &rest[at + 1..];
-        }
-        self.0.write_str(rest)
+impl Serialize for AsText<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:?}", self.0))
     }
 }
-
 #[cfg(test)]
 mod tests {
     use std::{io, sync::Arc};
