@@ -12,6 +12,8 @@ const ENOUGH: usize = 64 * 1024;
 const MOMENT: Duration = Duration::from_millis(20);
 /// So many bytes wait at most, while the reader of the log is slow; then lines are lost.
 const ROOM: usize = 1024 * 1024;
+/// Memory of a batch that is kept for the next one.
+const KEPT: usize = 4 * ENOUGH;
 
 /// Lines that are not written yet.
 #[derive(Debug, Default)]
@@ -51,32 +53,40 @@ impl Batch {
 
     /// Writes batches to standard output, for as long as the process lives.
     pub fn write_forever(&self) {
+        let mut batch = Vec::new();
         loop {
             let mut waiting = self.waiting.lock();
             self.arrived.wait_while(&mut waiting, |waiting| waiting.lines.is_empty());
             self.arrived.wait_while_for(&mut waiting, |waiting| waiting.lines.len() < ENOUGH, MOMENT);
             drop(waiting);
-            self.write();
+            self.write_with(&mut batch);
         }
     }
 
     /// Writes what waits now, and how much was lost.
     pub fn write(&self) {
-        let lost = self.write_to(&mut std::io::stdout().lock());
+        self.write_with(&mut Vec::new());
+    }
+
+    fn write_with(&self, batch: &mut Vec<u8>) {
+        let lost = self.write_to(&mut std::io::stdout().lock(), batch);
         if lost > 0 {
             warn!(lines = lost, "log lines were lost: they came faster than they were read");
-            self.write_to(&mut std::io::stdout().lock());
+            self.write_to(&mut std::io::stdout().lock(), batch);
         }
     }
 
-    /// How many lines were lost. Whoever has `out` writes, so batches keep their order.
-    fn write_to(&self, out: &mut impl Write) -> u64 {
+    /// How many lines were lost. Whoever has `out` writes, so batches keep their order. What waits and `batch`
+    /// are exchanged, so that both keep their memory.
+    fn write_to(&self, out: &mut impl Write, batch: &mut Vec<u8>) -> u64 {
+        batch.clear();
+        batch.shrink_to(KEPT);
         let mut waiting = self.waiting.lock();
-        let lines = std::mem::take(&mut waiting.lines);
+        std::mem::swap(&mut waiting.lines, batch);
         let lost = std::mem::take(&mut waiting.lost);
         drop(waiting);
         // Nobody is left to be told of a failure: this is the log.
-        let _ = out.write_all(&lines).and_then(|()| out.flush());
+        let _ = out.write_all(batch).and_then(|()| out.flush());
         lost
     }
 }
@@ -91,9 +101,9 @@ mod tests {
         batch.push(b"one\n");
         batch.push(b"two\n");
         let mut out = Vec::new();
-        assert_eq!(batch.write_to(&mut out), 0);
+        assert_eq!(batch.write_to(&mut out, &mut Vec::new()), 0);
         assert_eq!(out, b"one\ntwo\n");
-        assert_eq!(batch.write_to(&mut out), 0);
+        assert_eq!(batch.write_to(&mut out, &mut Vec::new()), 0);
         assert_eq!(out.len(), 8, "written once");
     }
 
@@ -103,9 +113,9 @@ mod tests {
         let line = [b'x'; 1000];
         (0..ROOM / line.len() + 5).for_each(|_| batch.push(&line));
         let mut out = Vec::new();
-        assert_eq!(batch.write_to(&mut out), 5);
+        assert_eq!(batch.write_to(&mut out, &mut Vec::new()), 5);
         assert_eq!(out.len() % line.len(), 0);
         batch.push(&line);
-        assert_eq!(batch.write_to(&mut out), 0, "said once, and there is room again");
+        assert_eq!(batch.write_to(&mut out, &mut Vec::new()), 0, "said once, and there is room again");
     }
 }
