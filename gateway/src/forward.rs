@@ -74,8 +74,8 @@ struct Attempts {
 pub type InProgress = TaskTrackerToken;
 
 impl Forwarder {
-    /// Answers one request; in a box, as each step of the way would copy it. Dropping the future is the caller's going away; `in_progress` is dropped
-    /// when nothing is left of it, also at the instance.
+    /// Answers one request, which is in a box as each step of the way would copy it. Dropping the future is the
+    /// caller's going away; `in_progress` is dropped when nothing is left of it, also at the instance.
     pub async fn serve(
         &self,
         mut request: Box<Request<Incoming>>,
