@@ -69,6 +69,14 @@ enum Role {
         /// Where it listens
         address: SocketAddr,
     },
+    /// The least that a proxy on hyper can be, beside the others
+    #[command(hide = true)]
+    BareProxy {
+        /// Where it listens
+        address: SocketAddr,
+        /// Where it sends to
+        backend: SocketAddr,
+    },
     /// Succeeds if one of the chosen parts needs a cluster: `make bench` brings one up then
     #[command(hide = true)]
     NeedsCluster,
@@ -83,6 +91,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.role {
         Some(Role::Backend { address }) => local::backend::run(*address).map(|()| true),
+        Some(Role::BareProxy { address, backend }) => local::bare::run(*address, *backend).map(|()| true),
         Some(Role::NeedsCluster) => chosen(&args.only).map(|parts| parts.iter().any(|part| part.on_cluster)),
         None => measure(args),
     };

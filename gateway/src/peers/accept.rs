@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use lambent_api::FunctionKey;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -101,12 +102,8 @@ impl Guest {
         }
     }
 
-    /// Waits for a slot in the background and hands it over.
+    /// Hands a slot over: at once if one is free, else it is waited for in the background.
     fn acquire(&mut self, peer: Arc<str>, id: u64, key: &FunctionKey, waited: f64, again: bool) {
-        if self.waiting.len() >= self.sweep_at {
-            self.waiting.retain(|_, task| !task.is_finished());
-            self.sweep_at = (self.waiting.len() * 2).max(SWEEP_FROM);
-        }
         let Some(function) = self.host.directory.find(&key.namespace, &key.name) else {
             let _ = self.to.send(Message::Elsewhere { id });
             return;
@@ -115,7 +112,7 @@ impl Guest {
         let waited = Duration::try_from_secs_f64(waited).unwrap_or_default();
         let arrived = now.checked_sub(waited).unwrap_or(now);
         let (to, lent) = (self.to.clone(), self.host.lent.clone());
-        let task = tokio::spawn(async move {
+        let mut handed_over = Box::pin(async move {
             let answer = match function.acquire_here(arrived, Origin::Peer, again).await {
                 Ok(permit) => match Granted::new(id, &permit.grant, Instant::now()) {
                     Some(granted) => {
@@ -129,6 +126,16 @@ impl Guest {
             };
             let _ = to.send(answer);
         });
-        self.waiting.insert(id, AbortOnDropHandle::new(task));
+        if handed_over.as_mut().now_or_never().is_none() {
+            self.wait_for(id, handed_over);
+        }
+    }
+
+    fn wait_for(&mut self, id: u64, handed_over: impl Future<Output = ()> + Send + 'static) {
+        if self.waiting.len() >= self.sweep_at {
+            self.waiting.retain(|_, task| !task.is_finished());
+            self.sweep_at = (self.waiting.len() * 2).max(SWEEP_FROM);
+        }
+        self.waiting.insert(id, AbortOnDropHandle::new(tokio::spawn(handed_over)));
     }
 }

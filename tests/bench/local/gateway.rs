@@ -13,7 +13,7 @@ use lambent_tests::{Request, await_condition};
 use serde_json::{Value, json};
 
 use super::{
-    Contestant,
+    Contestant, PREFIX,
     stand_in::{Objects, StandIn},
 };
 use crate::process::{self, Started};
@@ -75,7 +75,7 @@ impl Gateway {
 
     /// As a way to the backend.
     pub fn contestant(&self) -> Contestant {
-        Contestant::proxy("Lambent", &self.process)
+        Contestant::proxy("Lambent", &format!("{PREFIX}/"), &self.process)
     }
 
     /// Its process.

@@ -1,8 +1,9 @@
-//! Proxies side by side on loopback, in front of the same backend process: Lambent's gateway, nginx
-//! and Go's ReverseProxy. The gateway is the very binary that runs in the cluster; what it would
+//! Proxies side by side on loopback, in front of the same backend process: Lambent's gateway, nginx,
+//! Go's ReverseProxy, and the least that a proxy on hyper can be. The gateway is the very binary that runs in the cluster; what it would
 //! hear from an API server it hears from a stand-in.
 
 pub mod backend;
+pub mod bare;
 pub mod dev;
 mod gateway;
 pub mod nginx;
@@ -58,8 +59,8 @@ pub struct Contestant {
 }
 
 impl Contestant {
-    fn proxy(name: &'static str, process: &Started) -> Self {
-        let target = Target { address: process.address, path: format!("{PREFIX}/") };
+    fn proxy(name: &'static str, path: &str, process: &Started) -> Self {
+        let target = Target { address: process.address, path: path.to_owned() };
         Self { name, target, pids: process::with_children(process.pid()) }
     }
 }
@@ -81,12 +82,16 @@ impl Lab {
         let gateway = Gateway::start(folder, Scene { functions: 1, backend: Some(direct.target.address) }).await?;
         let mut contestants = vec![direct.clone(), gateway.contestant()];
         let mut processes = Vec::new();
-        for (name, started) in
-            [("nginx", nginx::start(&direct.target, folder).await), ("Go", start_go(&direct.target, folder).await)]
-        {
+        let prefixed = format!("{PREFIX}/");
+        for (name, path, started) in [
+            ("nginx", &prefixed, nginx::start(&direct.target, folder).await),
+            ("Go", &prefixed, start_go(&direct.target, folder).await),
+            // It takes nothing off.
+            ("bare hyper", &direct.target.path, start_bare(&direct.target, folder).await),
+        ] {
             match started {
                 Ok(process) => {
-                    contestants.push(Contestant::proxy(name, &process));
+                    contestants.push(Contestant::proxy(name, path, &process));
                     processes.push(process);
                 }
                 Err(error) => crate::progress::say(&format!("without {name}: {error:#}")),
@@ -94,6 +99,13 @@ impl Lab {
         }
         Ok(Self { contestants, _processes: processes, _gateway: gateway, _backend: backend })
     }
+}
+
+async fn start_bare(backend: &Target, folder: &Path) -> anyhow::Result<Started> {
+    let address = process::free_address()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["bare-proxy", &address.to_string(), &backend.address.to_string()]);
+    Started::new("bare hyper", &mut command, address, folder).await
 }
 
 async fn start_go(backend: &Target, folder: &Path) -> anyhow::Result<Started> {
