@@ -43,6 +43,7 @@ impl Lane {
     /// # Errors
     /// Never so far: nothing is sent before the first request.
     pub async fn open(stream: TcpStream, leash: Option<Arc<Leash>>) -> Result<Self, hyper::Error> {
+        // As to callers: most requests are short.
         let (sender, connection) = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await?;
         let signal = Arc::new(Signal::default());
         let waker = Waker::from(signal.clone());
@@ -60,10 +61,10 @@ impl Lane {
         let mut own = Context::from_waker(&self.waker);
         // The body of a short answer has come with its head.
         self.signal.begin();
-        let outcome_before = outcome(&mut own);
+        let at_once = outcome(&mut own);
         self.signal.end();
-        if outcome_before.is_ready() {
-            return outcome_before;
+        if at_once.is_ready() {
+            return at_once;
         }
         // Parts of the connection wake each other: once more is enough for that. What still wakes
         // then asks for a pause.

@@ -155,6 +155,7 @@ impl Server {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_WITHIN)
+                // Most answers are short: to copy one behind its head costs less than to gather both.
                 .writev(false)
                 .max_buf_size(MAX_HEAD as usize)
                 .serve_connection(io, service)
