@@ -105,15 +105,7 @@ fn the_first_command_of_the_readme_serves_the_first_example_in_a_fresh_clone() {
 
 /// What a GET gets, once it is 200.
 fn answer(address: &str, path: &str) -> String {
-    let start = Instant::now();
-    loop {
-        let answer = get(address, path).unwrap_or_default();
-        if answer.starts_with("HTTP/1.1 200 ") {
-            return answer;
-        }
-        assert!(start.elapsed() < PATIENCE, "{path}: {answer}");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(path, || get(address, path).ok().filter(|answer| answer.starts_with("HTTP/1.1 200 ")))
 }
 
 fn get(address: &str, path: &str) -> std::io::Result<String> {
@@ -124,12 +116,17 @@ fn get(address: &str, path: &str) -> std::io::Result<String> {
 }
 
 fn ended(child: &mut Child) -> Option<i32> {
+    wait_for("its end", || child.try_wait().unwrap()).code()
+}
+
+/// Looks again and again until there is something, with a pause between two looks.
+fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
+        if let Some(found) = look() {
+            return found;
         }
-        assert!(start.elapsed() < PATIENCE, "it does not end");
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }

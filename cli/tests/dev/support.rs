@@ -208,13 +208,10 @@ impl Dev {
     /// Waits for its end. Its code, and how long that took.
     pub(crate) fn ended(&mut self) -> (Option<i32>, Duration) {
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return (status.code(), start.elapsed());
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        panic!("it did not end:\n{}", self.output());
+        let child = &mut self.child;
+        let status = wait_for(|| child.try_wait().unwrap());
+        let status = status.unwrap_or_else(|| panic!("it did not end:\n{}", self.output()));
+        (status.code(), start.elapsed())
     }
 
     /// All processes that mention its directory, without itself.
@@ -239,11 +236,12 @@ pub(crate) fn processes_of(directory: &Path) -> Vec<i32> {
     pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == directory)).collect()
 }
 
-pub(crate) fn wait_for<T>(look: impl Fn() -> Option<T>) -> Option<T> {
+pub(crate) fn wait_for<T>(look: impl FnMut() -> Option<T>) -> Option<T> {
     wait_within(PATIENCE, look)
 }
 
-fn wait_within<T>(patience: Duration, look: impl Fn() -> Option<T>) -> Option<T> {
+/// Looks again and again until there is something, with a pause between two looks.
+fn wait_within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     while start.elapsed() < patience {
         if let Some(found) = look() {
