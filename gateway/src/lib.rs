@@ -42,6 +42,7 @@ pub mod service_time;
 pub mod signals;
 pub mod target;
 pub mod upgrade;
+pub mod workers;
 
 use std::{net::SocketAddr, path::PathBuf, pin::pin, sync::Arc};
 
@@ -116,6 +117,9 @@ pub enum Error {
     /// Two series of one name.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The system gives no more threads or files.
+    #[error("threads for callers: {0}")]
+    Threads(std::io::Error),
 }
 
 /// Runs a gateway on a cluster until `shutdown`, then drains it. `ready` is true from the moment
@@ -215,8 +219,7 @@ pub async fn run_on<F: Fleet>(
     }
     background.spawn(readiness(ready, [synced, peers_known], shutdown.clone(), events));
     info!(%listen, %internal_listen, "gateway runs");
-    server::run(public, Arc::new(Forwarder { directory, domain }), drain, shutdown).await;
-    Ok(())
+    server::run(public, Arc::new(Forwarder { directory, domain }), drain, shutdown).await.map_err(Error::Threads)
 }
 
 fn nodes(

@@ -2,7 +2,8 @@
 
 use std::{
     future::Future,
-    net::SocketAddr,
+    io,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -33,6 +34,7 @@ use crate::{
     caller::{Caller, Presence},
     forward::Forwarder,
     forwarded::Peer,
+    workers::Workers,
 };
 
 /// More wait in the kernel: a flood must not take the file descriptors that instances need.
@@ -70,11 +72,21 @@ pub struct Drain {
 }
 
 /// Serves until `shutdown`, then drains. Returns when the last connection has ended or the grace is over.
-pub async fn run(listener: TcpListener, forwarder: Arc<Forwarder>, drain: Drain, shutdown: CancellationToken) {
+///
+/// # Errors
+/// If there are no threads for callers.
+pub async fn run(
+    listener: TcpListener,
+    forwarder: Arc<Forwarder>,
+    drain: Drain,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
     let (closing, stop, requests) = (AtomicBool::new(false), CancellationToken::new(), TaskTracker::new());
-    let server = Arc::new(Server { forwarder, closing, stop, requests });
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
+    // What is left at the end is cut off with them.
+    let (workers, _guard) = Workers::start()?;
+    let server = Arc::new(Server { forwarder, closing, stop, requests, connections, workers });
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let leave = async {
         shutdown.cancelled().await;
         server.closing.store(true, Ordering::Release);
@@ -82,13 +94,13 @@ pub async fn run(listener: TcpListener, forwarder: Arc<Forwarder>, drain: Drain,
     };
     tokio::select! {
         () = leave => {}
-        () = accept(&listener, &server, &places, &connections) => {}
+        () = accept(&listener, &server, &places) => {}
     }
     drop(listener);
     server.stop.cancel();
+    let Server { connections, requests, .. } = &*server;
     connections.close();
-    server.requests.close();
-    let requests = &server.requests;
+    requests.close();
     info!(connections = connections.len(), requests = requests.len(), "draining");
     // A connection that has changed its protocol is no connection of HTTP any more, and an instance may
     // still be busy with what a caller has given up.
@@ -97,6 +109,7 @@ pub async fn run(listener: TcpListener, forwarder: Arc<Forwarder>, drain: Drain,
         let (connections, requests) = (connections.len(), requests.len());
         warn!(connections, requests, "the grace is over; what still runs is cut off");
     }
+    Ok(())
 }
 
 /// The caller has closed the connection: there is nobody to answer.
@@ -112,13 +125,15 @@ struct Server {
     stop: CancellationToken,
     /// What has not come to its end yet, also at the instances.
     requests: TaskTracker,
+    connections: TaskTracker,
+    workers: Workers,
 }
 
-async fn accept(listener: &TcpListener, server: &Arc<Server>, places: &Arc<Semaphore>, connections: &TaskTracker) {
+async fn accept(listener: &TcpListener, server: &Arc<Server>, places: &Arc<Semaphore>) {
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, peer)) => drop(connections.spawn(server.clone().connection(stream, peer, place))),
+            Ok((stream, peer)) => drop(server.connections.spawn(server.clone().connection(stream, peer, place))),
             Err(error) => {
                 // Out of file descriptors, or a connection that was reset before it was accepted.
                 warn!(%error, "accepting a connection failed");
@@ -129,57 +144,71 @@ async fn accept(listener: &TcpListener, server: &Arc<Server>, places: &Arc<Semap
 }
 
 impl Server {
-    /// Ends when the client or the drain closes it.
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, _place: OwnedSemaphorePermit) {
+    /// Ends when the client or the drain closes it, or when a worker has it.
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
         let _ = stream.set_nodelay(true);
         // Ends with the first bytes, or when none come.
         let Ok(Ok(is_http2)) = timeout(HEAD_WITHIN, begins_as_http2(&stream)).await else { return };
-        let (caller, presence) = Caller::new(stream);
-        let io = TokioIo::new(caller);
-        let origin = Arc::new(Origin { server: self.clone(), peer: Peer::new(peer.ip()), presence });
-        let service = service_fn(move |request| {
-            let origin = origin.clone();
-            async move { origin.request(request).await }
-        });
-        let outcome = if is_http2 {
-            let connection = http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .keep_alive_interval(PING_EVERY)
-                .max_concurrent_streams(MAX_STREAMS)
-                .max_header_list_size(MAX_HEAD)
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .serve_connection(io, service);
-            self.until_stopped(connection, |connection| connection.graceful_shutdown()).await
-        } else {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_WITHIN)
-                // Most answers are short: to copy one behind its head costs less than to gather both.
-                .writev(false)
-                .max_buf_size(MAX_HEAD as usize)
-                .serve_connection(io, service)
-                .with_upgrades();
-            self.until_stopped(connection, |connection| connection.graceful_shutdown()).await
-        };
-        if let Err(error) = outcome {
-            debug!(%peer, %error, "connection ended");
+        if is_http2 {
+            // Its requests are tasks of their own, which all threads share: there may be many on one connection.
+            return self.http2(stream, peer.ip()).await;
         }
+        let Ok(stream) = stream.into_std() else { return };
+        let server = self.clone();
+        let served = self.connections.track_future(async move {
+            let _place = place;
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                server.http1(stream, peer.ip()).await;
+            }
+        });
+        self.workers.spawn(served);
+    }
+
+    async fn http1(self: Arc<Self>, stream: TcpStream, peer: IpAddr) {
+        let (caller, presence) = Caller::new(stream);
+        let origin = Arc::new(Origin { server: self.clone(), peer: Peer::new(peer), presence });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            // Most answers are short: to copy one behind its head costs less than to gather both.
+            .writev(false)
+            .max_buf_size(MAX_HEAD as usize)
+            .serve_connection(TokioIo::new(caller), service_fn(move |request| origin.clone().request(request)))
+            .with_upgrades();
+        self.until_stopped(peer, connection, |connection| connection.graceful_shutdown()).await;
+    }
+
+    async fn http2(self: Arc<Self>, stream: TcpStream, peer: IpAddr) {
+        let (caller, presence) = Caller::new(stream);
+        let origin = Arc::new(Origin { server: self.clone(), peer: Peer::new(peer), presence });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .serve_connection(TokioIo::new(caller), service_fn(move |request| origin.clone().request(request)));
+        self.until_stopped(peer, connection, |connection| connection.graceful_shutdown()).await;
     }
 
     /// Ends when the caller closes it, or after the requests that it has when the drain begins.
     async fn until_stopped<C: Future<Output = hyper::Result<()>>>(
         &self,
+        peer: IpAddr,
         connection: C,
         shut_down: impl FnOnce(Pin<&mut C>),
-    ) -> hyper::Result<()> {
+    ) {
         let mut connection = std::pin::pin!(connection);
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = connection.as_mut() => outcome,
             () = self.stop.cancelled() => {
                 shut_down(connection.as_mut());
                 connection.await
             }
+        };
+        if let Err(error) = outcome {
+            debug!(%peer, %error, "connection ended");
         }
     }
 }
@@ -192,7 +221,7 @@ struct Origin {
 }
 
 impl Origin {
-    async fn request(&self, request: Request<Incoming>) -> Result<Response<ResponseBody>, CallerGone> {
+    async fn request(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<ResponseBody>, CallerGone> {
         let (server, version) = (&self.server, request.version());
         let mut response = tokio::select! {
             biased;
@@ -208,7 +237,7 @@ impl Origin {
 }
 
 /// Looks at the first bytes without taking them.
-async fn begins_as_http2(stream: &TcpStream) -> std::io::Result<bool> {
+async fn begins_as_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut first = [0; PREFACE.len()];
     let mut pause = Duration::from_millis(1);
     loop {

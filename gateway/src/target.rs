@@ -3,6 +3,7 @@
 
 use std::{
     future::poll_fn,
+    io::ErrorKind,
     net::SocketAddr,
     pin::Pin,
     sync::{
@@ -35,6 +36,7 @@ use crate::{
     lane::Lane,
     leash::{Leash, Leashes},
     server,
+    workers::Home,
 };
 
 /// How long a connection stays idle before it is closed, unless the function says how long it keeps
@@ -79,17 +81,36 @@ struct Place {
 
 #[derive(Debug)]
 struct Idle {
-    lane: Box<Lane>,
+    kept: Kept,
     since: Instant,
-    /// Whether it has had a request.
-    used: bool,
+}
+
+#[derive(Debug)]
+enum Kept {
+    /// It has proved that the instance answers, and is nobody's yet.
+    New(std::net::TcpStream),
+    /// It has had a request.
+    Used(Box<Lane>, Home),
+}
+
+impl Idle {
+    fn is_at(&self, home: Home) -> bool {
+        matches!(&self.kept, Kept::Used(_, at) if *at == home)
+    }
+
+    fn is_free(&mut self) -> bool {
+        match &mut self.kept {
+            Kept::New(stream) => stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+            Kept::Used(lane, _) => lane.is_free(),
+        }
+    }
 }
 
 /// Sends a request on a connection.
 #[derive(Debug)]
 pub enum Sender {
     /// One request at a time.
-    Http1(Box<Lane>),
+    Http1(Box<Lane>, Home),
     /// Many at once.
     Http2(http2::SendRequest<RequestBody>),
 }
@@ -116,7 +137,7 @@ impl Sender {
     /// Sends a request.
     pub fn send(mut self, request: Request<RequestBody>) -> Exchange {
         let head: Pin<Box<dyn Future<Output = Head> + Send>> = match &mut self {
-            Self::Http1(lane) => Box::pin(lane.sender.try_send_request(request)),
+            Self::Http1(lane, _) => Box::pin(lane.sender.try_send_request(request)),
             Self::Http2(sender) => Box::pin(sender.try_send_request(request)),
         };
         Exchange { sender: self, head }
@@ -150,14 +171,14 @@ impl Sender {
     /// Ends when an answer that changes the protocol has handed its connection over. Its leash, if it is on one.
     pub async fn hand_over(self) -> Option<Arc<Leash>> {
         match self {
-            Self::Http1(lane) => lane.until_ended().await,
+            Self::Http1(lane, _) => lane.until_ended().await,
             Self::Http2(_) => None,
         }
     }
 
     fn poll_with<T>(&mut self, cx: &mut Context<'_>, mut outcome: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         match self {
-            Self::Http1(lane) => lane.poll_with(cx, outcome),
+            Self::Http1(lane, _) => lane.poll_with(cx, outcome),
             // Driven by a task of its own: many requests share it.
             Self::Http2(_) => outcome(cx),
         }
@@ -252,20 +273,21 @@ impl Target {
         if let Some(sender) = self.shared.lock().as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(Connection { sender: Sender::Http2(sender.clone()), reused: true });
         }
-        if let Some(Idle { lane, since, used }) = self.take_idle() {
-            return Ok(Connection { sender: Sender::Http1(lane), reused: used || since.elapsed() > IS_NEW });
-        }
-        let address = self.address().ok_or(ConnectError::NoAddress)?;
-        let stream =
-            timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(|_| ConnectError::Timeout)??;
-        stream.set_nodelay(true)?;
+        let address = self.address();
+        let (stream, reused) = match self.take_idle() {
+            Some(Idle { kept: Kept::Used(lane, home), .. }) => {
+                return Ok(Connection { sender: Sender::Http1(lane, home), reused: true });
+            }
+            Some(Idle { kept: Kept::New(stream), since }) => (TcpStream::from_std(stream)?, since.elapsed() > IS_NEW),
+            None => (connect(address.ok_or(ConnectError::NoAddress)?).await?, false),
+        };
         let sender = timeout(CONNECT_TIMEOUT, self.open(stream)).await.map_err(|_| ConnectError::Timeout)??;
         // It may have been opened just too late to be cut off.
-        if self.address() != Some(address) {
+        if self.address() != address {
             self.clear();
             return Err(ConnectError::Moved);
         }
-        Ok(Connection { sender, reused: false })
+        Ok(Connection { sender, reused })
     }
 
     /// The function closes connections that have been idle for so long: they are closed before, at four
@@ -288,10 +310,14 @@ impl Target {
         if self.address() != address {
             return;
         }
-        if let Ok(Ok(Sender::Http1(mut lane))) = timeout(CONNECT_TIMEOUT, self.open(stream)).await
-            && lane.is_free()
-        {
-            self.put_idle(lane, false);
+        match self.protocol() {
+            Protocol::Http1 => {
+                if let Ok(stream) = stream.into_std() {
+                    self.put_idle(Kept::New(stream));
+                }
+            }
+            // Kept by itself.
+            Protocol::H2c => drop(timeout(CONNECT_TIMEOUT, self.open(stream)).await),
         }
         if self.address() != address {
             self.clear();
@@ -304,7 +330,7 @@ impl Target {
             None => None,
         };
         match self.protocol() {
-            Protocol::Http1 => Ok(Sender::Http1(Box::new(Lane::open(stream, leash).await?))),
+            Protocol::Http1 => Ok(Sender::Http1(Box::new(Lane::open(stream, leash).await?), Home::here())),
             Protocol::H2c => {
                 let sender = open_http2(stream, leash).await?;
                 *self.shared.lock() = Some(sender.clone());
@@ -316,32 +342,32 @@ impl Target {
     /// Gives a connection back after its answer has ended. An instance may answer before it has read
     /// the whole request: then that goes on until `deadline`.
     pub fn keep(self: &Arc<Self>, sender: Sender, deadline: Instant) {
-        let Sender::Http1(mut lane) = sender else { return };
+        let Sender::Http1(mut lane, home) = sender else { return };
         if lane.is_free() {
-            self.put_idle(lane, true);
+            self.put_idle(Kept::Used(lane, home));
         } else if !lane.sender.is_closed() {
             let target = self.clone();
             tokio::spawn(async move {
                 if let Ok(true) = timeout_at(deadline, lane.until_free()).await
                     && lane.is_free()
                 {
-                    target.put_idle(lane, true);
+                    target.put_idle(Kept::Used(lane, home));
                 }
             });
         }
     }
 
-    fn put_idle(&self, lane: Box<Lane>, used: bool) {
+    fn put_idle(&self, kept: Kept) {
         let mut idle = self.idle.lock();
         if idle.len() < MAX_IDLE {
-            idle.push(Idle { lane, since: Instant::now(), used });
+            idle.push(Idle { kept, since: Instant::now() });
         }
     }
 
     /// Closes connections that have been idle for too long, or that the instance has closed.
     pub fn prune(&self, now: Instant) {
         let idle_for = self.idle_for();
-        self.idle.lock().retain_mut(|idle| now.duration_since(idle.since) < idle_for && idle.lane.is_free());
+        self.idle.lock().retain_mut(|idle| now.duration_since(idle.since) < idle_for && idle.is_free());
     }
 
     /// Closes all idle connections: the process behind them is another one now.
@@ -350,17 +376,26 @@ impl Target {
         *self.shared.lock() = None;
     }
 
-    /// The one used last, so that the others age and are closed.
+    /// Of those that belong to this thread, else of all, the one used last, so that the others age and are
+    /// closed. Another thread's is slower, but one more would be more than the instance is meant to have.
     fn take_idle(&self) -> Option<Idle> {
-        let idle_for = self.idle_for();
+        let (idle_for, here) = (self.idle_for(), Home::here());
         let mut idle = self.idle.lock();
-        while let Some(mut taken) = idle.pop() {
-            if taken.since.elapsed() < idle_for && taken.lane.is_free() {
+        while let Some(last) = idle.len().checked_sub(1) {
+            let at = idle.iter().rposition(|idle| idle.is_at(here)).unwrap_or(last);
+            let mut taken = idle.remove(at);
+            if taken.since.elapsed() < idle_for && taken.is_free() {
                 return Some(taken);
             }
         }
         None
     }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(|_| ConnectError::Timeout)??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 async fn open_http2(

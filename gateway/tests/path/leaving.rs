@@ -156,7 +156,7 @@ async fn a_drain_waits_for_what_an_instance_is_still_busy_with_for_nobody() {
     refused(&gateway).await;
     assert!(!gateway.served.is_finished() && gateway.in_flight() == 1, "its slot is in use");
     gate.add_permits(1);
-    gateway.served.await.unwrap();
+    gateway.served.await.unwrap().unwrap();
 }
 
 /// Ends when no connection is accepted any more.
@@ -195,7 +195,7 @@ async fn a_drain_waits_for_a_web_socket() {
     assert_eq!(&buffer[..read], b"still there");
     assert!(!gateway.served.is_finished());
     drop(caller);
-    gateway.served.await.unwrap();
+    gateway.served.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -376,7 +376,7 @@ async fn a_drain_ends_what_runs_and_answers_who_waits() {
         let answer = call.await.unwrap().unwrap();
         assert_eq!((answer.status, answer.headers["connection"].to_str().unwrap()), (200, "close"));
     }
-    gateway.served.await.unwrap();
+    gateway.served.await.unwrap().unwrap();
 }
 
 #[tokio::test]

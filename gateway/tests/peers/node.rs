@@ -103,7 +103,7 @@ impl Node {
             let (shutdown, served) = (shutdown.clone(), served.clone());
             async move {
                 let listener = TcpListener::from_std(public_listener).unwrap();
-                server::run(listener, forwarder, drain, shutdown).await;
+                server::run(listener, forwarder, drain, shutdown).await.unwrap();
                 served.cancel();
             }
         });

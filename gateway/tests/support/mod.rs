@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -55,7 +56,7 @@ pub struct Gateway {
     pub news: mpsc::UnboundedReceiver<News>,
     pub raised: Arc<AtomicU32>,
     pub shutdown: CancellationToken,
-    pub served: JoinHandle<()>,
+    pub served: JoinHandle<io::Result<()>>,
     applier: Applier,
     instances: u32,
     protocol: Protocol,
