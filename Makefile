@@ -37,10 +37,19 @@ unit: ## unit and contract tests
 e2e: ## end-to-end tests, on LAMBENT_TEST_KUBECONFIG, REGISTRY and GATEWAY if set, else on the test cluster
 	tests/cluster/with cargo test $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --lib --bin bench --bin soak --test e2e
 
+.PHONY: dist
+dist: ## the binary that ships; prints its path
+	@deploy/dist build
+
+.PHONY: profile
+profile: ## what it is laid out by, deploy/lambent.profdata, made anew
+	@deploy/dist profile
+
 .PHONY: bench
 bench: ## the scoreboard, into docs/benchmarks.md; parts of it: make bench ONLY=warm,cold QUICK=1
 	tests/bench/deps
-	cargo build $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --bin lambent --bin bench
+	cargo build $(CARGO_FLAGS) $$(tests/cluster/cluster packages) --bin bench
+	export LAMBENT_BINARY=$${LAMBENT_BINARY:-$$(deploy/dist build)}; \
 	bench=$(CARGO_TARGET_DIR)/x86_64-unknown-linux-musl/release/bench; \
 	if $$bench needs-cluster; then tests/cluster/with $$bench; else $$bench; fi
 

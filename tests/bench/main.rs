@@ -18,6 +18,7 @@ mod progress;
 mod report;
 mod row;
 mod stats;
+mod train;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -68,6 +69,9 @@ enum Role {
     Backend {
         /// Where it listens
         address: SocketAddr,
+        /// Speaks HTTP/2 by prior knowledge
+        #[arg(long)]
+        http2: bool,
     },
     /// The least that a proxy on hyper can be, beside the others
     #[command(hide = true)]
@@ -77,6 +81,9 @@ enum Role {
         /// Where it sends to
         backend: SocketAddr,
     },
+    /// Calls a gateway in all ways that are worth to be fast, for the profile that it is built with
+    #[command(hide = true)]
+    Train,
     /// Succeeds if one of the chosen parts needs a cluster: `make bench` brings one up then
     #[command(hide = true)]
     NeedsCluster,
@@ -90,10 +97,10 @@ fn parts_in_words() -> String {
 fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.role {
-        Some(Role::Backend { address }) => local::backend::run(*address).map(|()| true),
+        Some(Role::Backend { address, http2 }) => local::backend::run(*address, *http2).map(|()| true),
         Some(Role::BareProxy { address, backend }) => local::bare::run(*address, *backend).map(|()| true),
         Some(Role::NeedsCluster) => chosen(&args.only).map(|parts| parts.iter().any(|part| part.on_cluster)),
-        None => measure(args),
+        Some(Role::Train) | None => measure(args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -108,9 +115,15 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn measure(args: Args) -> anyhow::Result<bool> {
     let tasks = LocalSet::new();
+    let work = async {
+        match args.role {
+            Some(Role::Train) => train::run(&folder(args.out)?).await.map(|()| true),
+            _ => measure_all(args).await,
+        }
+    };
     // Dropping what runs ends the processes that it started.
     tokio::select! {
-        outcome = tasks.run_until(measure_all(args)) => outcome,
+        outcome = tasks.run_until(work) => outcome,
         _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
     }
 }
@@ -118,12 +131,7 @@ async fn measure(args: Args) -> anyhow::Result<bool> {
 /// Whether all parts could be measured.
 async fn measure_all(args: Args) -> anyhow::Result<bool> {
     let chosen = chosen(&args.only)?;
-    let folder = match args.out {
-        Some(folder) => folder,
-        None => std::env::current_exe()?.with_file_name("bench-report"),
-    };
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let folder = folder.canonicalize()?;
+    let folder = folder(args.out)?;
     let file = folder.join("bench.json");
     let overload = Duration::from_secs(if args.quick { 10 } else { args.overload_seconds });
     let plan = Plan { quick: args.quick, overload, folder };
@@ -158,6 +166,16 @@ async fn measure_all(args: Args) -> anyhow::Result<bool> {
         eprintln!("bench: not measured: {}", failed.join(", "));
     }
     Ok(failed.is_empty())
+}
+
+/// Where files of a run go.
+fn folder(out: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let folder = match out {
+        Some(folder) => folder,
+        None => std::env::current_exe()?.with_file_name("bench-report"),
+    };
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder.canonicalize()?)
 }
 
 /// On a task of its own, so that a part's panic is that part's failure.

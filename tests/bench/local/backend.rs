@@ -10,24 +10,28 @@ use hyper::{
     Request, Response,
     body::{Frame, Incoming},
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
-    server::conn::http1,
+    server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{net::TcpListener, runtime::Builder};
 
 /// What is sent at once of a long answer.
 static CHUNK: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
 /// Runs until it is ended.
-pub fn run(address: SocketAddr) -> anyhow::Result<()> {
+pub fn run(address: SocketAddr, http2: bool) -> anyhow::Result<()> {
     Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::bind(address).await?;
         loop {
             let (stream, _) = listener.accept().await?;
             let _ = stream.set_nodelay(true);
-            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer));
-            tokio::spawn(connection);
+            let stream = TokioIo::new(stream);
+            if http2 {
+                tokio::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service_fn(answer)));
+            } else {
+                tokio::spawn(http1::Builder::new().serve_connection(stream, service_fn(answer)));
+            }
         }
     })
 }

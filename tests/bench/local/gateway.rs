@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use lambent_api::Protocol;
 use lambent_tests::{Request, await_condition};
 use serde_json::{Value, json};
 
@@ -18,6 +19,9 @@ use super::{
 };
 use crate::process::{self, Started};
 
+/// Names the program that is measured: the one that ships, unless another one is to be tried.
+const BINARY: &str = "LAMBENT_BINARY";
+
 /// What the gateway is shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene {
@@ -25,6 +29,8 @@ pub struct Scene {
     pub functions: usize,
     /// Each has one instance there; none without.
     pub backend: Option<SocketAddr>,
+    /// What it speaks.
+    pub protocol: Protocol,
 }
 
 /// A running gateway.
@@ -89,20 +95,21 @@ impl Gateway {
     }
 }
 
-/// The binary that the cluster's image has, built along with this one.
+/// The binary that is measured.
 pub(super) fn binary() -> anyhow::Result<PathBuf> {
-    let binary = std::env::current_exe()?.with_file_name("lambent");
-    ensure!(binary.is_file(), "{} is missing: run `make bench`, which builds it", binary.display());
+    let binary = std::env::var_os(BINARY).map(PathBuf::from);
+    let binary = binary.with_context(|| format!("{BINARY} is not set: run `make bench`, which builds it"))?;
+    ensure!(binary.is_file(), "there is no {}, which {BINARY} names", binary.display());
     Ok(binary)
 }
 
 fn objects(scene: Scene) -> Objects {
-    let all = |of: fn(usize, SocketAddr) -> Value| {
-        let backend = scene.backend.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
-        (0..scene.functions).map(|n| of(n, backend)).collect::<Vec<_>>()
-    };
-    let pods = if scene.backend.is_some() { all(pod) } else { Vec::new() };
-    let mut objects = Objects::from([("functions", all(function)), ("revisions", all(revision)), ("pods", pods)]);
+    let backend = scene.backend.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let template = json!({"image": "registry.example/hello:1", "port": backend.port(), "protocol": scene.protocol});
+    let all = |of: &dyn Fn(usize) -> Value| (0..scene.functions).map(of).collect::<Vec<_>>();
+    let pods = if scene.backend.is_some() { all(&|n| pod(n, backend)) } else { Vec::new() };
+    let (functions, revisions) = (all(&|n| function(n, &template)), all(&|n| revision(n, &template)));
+    let mut objects = Objects::from([("functions", functions), ("revisions", revisions), ("pods", pods)]);
     if scene.backend.is_none() {
         objects.get_mut("revisions").into_iter().flatten().for_each(|r| r["spec"]["instances"] = 0.into());
     }
@@ -120,10 +127,6 @@ fn meta(name: &str) -> Value {
     })
 }
 
-fn template(backend: SocketAddr) -> Value {
-    json!({"image": "registry.example/hello:1", "port": backend.port()})
-}
-
 fn condition(type_: &str) -> Value {
     json!({
         "type": type_, "status": "True", "reason": "Ready", "message": "", "observedGeneration": 1,
@@ -131,9 +134,9 @@ fn condition(type_: &str) -> Value {
     })
 }
 
-fn function(n: usize, backend: SocketAddr) -> Value {
+fn function(n: usize, template: &Value) -> Value {
     let (name, revision) = name(n);
-    let mut spec = template(backend);
+    let mut spec = template.clone();
     spec["concurrency"] = 1000.into();
     spec["maxBody"] = "1Gi".into();
     let status = json!({
@@ -147,7 +150,7 @@ fn function(n: usize, backend: SocketAddr) -> Value {
     })
 }
 
-fn revision(n: usize, backend: SocketAddr) -> Value {
+fn revision(n: usize, template: &Value) -> Value {
     let (function, name) = name(n);
     let status = json!({
         "conditions": [condition("Ready")], "observedGeneration": 1, "instances": 1, "ready": 1,
@@ -155,7 +158,7 @@ fn revision(n: usize, backend: SocketAddr) -> Value {
     });
     json!({
         "apiVersion": "lambent.dev/v1alpha1", "kind": "Revision", "metadata": meta(&name),
-        "spec": {"function": function, "instances": 1, "template": template(backend), "imageUser": 65532},
+        "spec": {"function": function, "instances": 1, "template": template, "imageUser": 65532},
         "status": status,
     })
 }

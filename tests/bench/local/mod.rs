@@ -16,6 +16,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use lambent_api::Protocol;
 use lambent_tests::command::checkout;
 
 pub use gateway::{Gateway, Scene, settled_memory};
@@ -34,9 +35,18 @@ pub struct Backend(Started);
 impl Backend {
     /// Starts it, as a process of its own.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(&[], folder).await
+    }
+
+    /// As [`Backend::start`], but it speaks HTTP/2 by prior knowledge.
+    pub async fn start_http2(folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(&["--http2"], folder).await
+    }
+
+    async fn start_with(flags: &[&str], folder: &Path) -> anyhow::Result<Self> {
         let address = process::free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["backend", &address.to_string()]);
+        command.args(["backend", &address.to_string()]).args(flags);
         Ok(Self(Started::new("backend", &mut command, address, folder).await?))
     }
 
@@ -79,7 +89,7 @@ impl Lab {
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let backend = Backend::start(folder).await?;
         let direct = backend.contestant();
-        let gateway = Gateway::start(folder, Scene { functions: 1, backend: Some(direct.target.address) }).await?;
+        let gateway = Gateway::start(folder, Scene { functions: 1, backend: Some(direct.target.address), protocol: Protocol::Http1 }).await?;
         let mut contestants = vec![direct.clone(), gateway.contestant()];
         let mut processes = Vec::new();
         let prefixed = format!("{PREFIX}/");

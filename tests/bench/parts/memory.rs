@@ -1,6 +1,7 @@
 //! What a Function costs the gateway's memory, from gateways with and without 1,000 of them.
 
 use futures::{StreamExt, stream};
+use lambent_api::Protocol;
 use lambent_tests::Request;
 
 use super::{Plan, Rows, shape::Columns};
@@ -24,7 +25,7 @@ pub async fn run(plan: Plan) -> Rows {
         progress::say(&format!("round {} of {rounds}", round + 1));
         let scenes = [("none", 0, None), ("asleep", FUNCTIONS, None), ("running", FUNCTIONS, Some(address))];
         for (name, functions, backend) in scenes {
-            let gateway = Gateway::start(&plan.folder, Scene { functions, backend }).await?;
+            let gateway = Gateway::start(&plan.folder, Scene { functions, backend, protocol: Protocol::Http1 }).await?;
             if backend.is_some() {
                 call_all(&gateway, functions).await?;
             }

@@ -11,7 +11,7 @@ mod overload;
 mod raw;
 mod rollout;
 mod shape;
-mod stream;
+pub mod stream;
 mod warm;
 
 use std::{path::PathBuf, time::Duration};

@@ -24,7 +24,8 @@ use crate::{
 const LENGTH: usize = 64 * 1000 * 1000;
 const CHUNK: usize = 64 * 1024;
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
-const WAYS: [&str; 2] = ["down", "up"];
+/// From the function to the caller, and the other way.
+pub const WAYS: [&str; 2] = ["down", "up"];
 
 /// Measures.
 pub async fn run(plan: Plan) -> Rows {
@@ -63,7 +64,7 @@ async fn transfer(contestant: &Contestant, way: &str, columns: &mut Columns) -> 
 }
 
 /// Seconds for a body of that length.
-async fn send(address: SocketAddr, path: &str, way: &str) -> anyhow::Result<f64> {
+pub async fn send(address: SocketAddr, path: &str, way: &str) -> anyhow::Result<f64> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;

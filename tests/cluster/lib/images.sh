@@ -63,10 +63,11 @@ package_name() { sed -n 's/^name *= *"\(.*\)"/\1/p' "$1" | head -n 1; }
 
 built() { echo "$CARGO_TARGET_DIR/$RUST_TARGET/release/$1"; }
 
-push_lambent() { # its tag is in the stamp
+push_lambent() { # its tag is in the stamp; LAMBENT_BINARY names another binary than that of the tests
   local context tag
   context=$(work_dir)
-  cp "$ROOT/deploy/Containerfile" "$(built lambent)" /etc/ssl/certs/ca-certificates.crt "$context"
+  cp "$ROOT/deploy/Containerfile" /etc/ssl/certs/ca-certificates.crt "$context"
+  cp "${LAMBENT_BINARY:-$(built lambent)}" "$context/lambent"
   tag=$(content_hash "$context")
   push_if_changed "$context" lambent "$tag"
   rm -rf "$context"
