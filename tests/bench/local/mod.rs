@@ -89,7 +89,8 @@ impl Lab {
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let backend = Backend::start(folder).await?;
         let direct = backend.contestant();
-        let gateway = Gateway::start(folder, Scene { functions: 1, backend: Some(direct.target.address), protocol: Protocol::Http1 }).await?;
+        let scene = Scene { functions: 1, backend: Some(direct.target.address), protocol: Protocol::Http1 };
+        let gateway = Gateway::start(folder, scene).await?;
         let mut contestants = vec![direct.clone(), gateway.contestant()];
         let mut processes = Vec::new();
         let prefixed = format!("{PREFIX}/");
