@@ -98,7 +98,7 @@ mod tests {
             let said = said.clone();
             workers.spawn(async move {
                 said.send(Home::here()).unwrap();
-                std::future::pending().await
+                std::future::pending::<()>().await;
             });
         }
         let mut seen = Vec::new();
