@@ -37,11 +37,19 @@ fn a_description_has_revisions_instances_events_and_decisions_with_reasons() {
     let dev = files.dev();
     dev.ok("/fn/shop/hello");
     dev.until("its processes to go", || dev.processes().is_empty());
-    let shown = wait_for(|| Some(run(&dev, &["describe", "hello"]).ok()).filter(|text| text.contains("IdleWindow")));
-    let text = shown.unwrap_or_else(|| panic!("no decision in {}", run(&dev, &["describe", "shop/hello"]).ok()));
-    for words in ["Name:         hello\n", "down after 1s", "\n  Ready ", "1 to 0", "Ended", "0 queued, 0 in flight"] {
-        assert!(text.contains(words), "{words:?} is not in\n{text}");
-    }
+    // The decision, the instance's end and the status come one after the other.
+    let words = [
+        "Name:         hello\n",
+        "down after 1s",
+        "\n  Ready ",
+        "1 to 0",
+        "IdleWindow",
+        "Ended",
+        "0 queued, 0 in flight",
+    ];
+    let is_whole = |text: &String| words.iter().all(|words| text.contains(words));
+    let shown = wait_for(|| Some(run(&dev, &["describe", "hello"]).ok()).filter(is_whole));
+    let text = shown.unwrap_or_else(|| panic!("not all of {words:?} in {}", run(&dev, &["describe", "hello"]).ok()));
     assert!(!text.contains("not shown"), "{text}");
     let json: serde_json::Value = serde_json::from_str(&run(&dev, &["describe", "hello", "-o", "json"]).ok()).unwrap();
     assert_eq!(json["decisions"][0]["reason"], "IdleWindow");
