@@ -8,10 +8,14 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests.
 
+#[allow(dead_code)] // Shared with the tests of `lambent dev`, which use all of it.
+#[path = "dev/support.rs"]
+mod support;
+
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -20,11 +24,10 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use support::{get, wait_for};
 
 /// A whole build on a machine that is slow and busy.
 const BUILT_WITHIN: Duration = Duration::from_secs(45 * 60);
-/// What a started program does.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A clone of the checkout, unless this is no checkout, as in a source archive.
 fn clone(into: &Path) -> Option<()> {
@@ -50,12 +53,12 @@ fn first_commands(clone: &Path) -> (String, String) {
     (lines.next().unwrap(), lines.next().unwrap())
 }
 
-/// A port of its own, as others may have the one of the README.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// An address of its own, as others may have the one of the README.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn start(command: &str, clone: &Path, address: &str) -> Child {
+fn start(command: &str, clone: &Path, address: SocketAddr) -> Child {
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme");
     let log = File::create(clone.join("build.log")).unwrap();
     let words: Vec<&str> = command.split(' ').collect();
@@ -67,7 +70,7 @@ fn start(command: &str, clone: &Path, address: &str) -> Child {
             command.env_remove(name);
         }
     }
-    command.env("CARGO_TARGET_DIR", kept).env("LAMBENT_DEV_LISTEN", address);
+    command.env("CARGO_TARGET_DIR", kept).env("LAMBENT_DEV_LISTEN", address.to_string());
     command.env("LAMBENT_DEV_STATE_DIR", clone.join("state"));
     command.args(&words[1..]).current_dir(clone).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
     command.spawn().unwrap()
@@ -81,8 +84,8 @@ fn the_first_command_of_the_readme_serves_the_first_example_in_a_fresh_clone() {
         return;
     }
     let (command, call) = first_commands(&clone_of_it);
-    let address = format!("127.0.0.1:{}", free_port());
-    let mut child = start(&command, &clone_of_it, &address);
+    let address = free_address();
+    let mut child = start(&command, &clone_of_it, address);
     let (sender, lines) = mpsc::channel();
     let output = BufReader::new(child.stdout.take().unwrap());
     thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -92,41 +95,14 @@ fn the_first_command_of_the_readme_serves_the_first_example_in_a_fresh_clone() {
         let log = || fs::read_to_string(clone_of_it.join("build.log")).unwrap();
         while !served().unwrap_or_else(|_| panic!("it does not serve:\n{}", log())).contains("serving at http://") {}
         let url = call.strip_prefix("curl http://127.0.0.1:8080").unwrap();
-        let answer = answer(&address, url);
-        assert!(answer.contains("\r\n\r\nHello from Python on "), "{answer}");
+        let answered = wait_for(|| Some(get(address, url)).filter(|(status, _)| *status == 200));
+        let (_, body) = answered.unwrap_or_else(|| panic!("{url}: {:?}", get(address, url)));
+        assert!(body.starts_with("Hello from Python on "), "{body}");
         // The examples in Rust are being built meanwhile.
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-        ended(&mut child)
+        wait_for(|| child.try_wait().unwrap()).unwrap().code()
     }));
     let _ = child.kill();
     let code = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     assert_eq!(code, Some(0));
-}
-
-/// What a GET gets, once it is 200.
-fn answer(address: &str, path: &str) -> String {
-    wait_for(path, || get(address, path).ok().filter(|answer| answer.starts_with("HTTP/1.1 200 ")))
-}
-
-fn get(address: &str, path: &str) -> std::io::Result<String> {
-    let mut stream = std::net::TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-    std::io::read_to_string(stream)
-}
-
-fn ended(child: &mut Child) -> Option<i32> {
-    wait_for("its end", || child.try_wait().unwrap()).code()
-}
-
-/// Looks again and again until there is something, with a pause between two looks.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }

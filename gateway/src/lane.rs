@@ -16,7 +16,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::coop::unconstrained};
 
-use crate::{body::RequestBody, leash::Leash};
+use crate::{body::RequestBody, leash::Leash, workers::Home};
 
 type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
@@ -24,6 +24,8 @@ type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 pub struct Lane {
     /// Takes the request.
     pub sender: SendRequest<RequestBody>,
+    /// Where it was opened: there the next request costs least.
+    pub home: Home,
     /// Moves the bytes; none when the connection has ended.
     driver: Option<Driver>,
     signal: Arc<Signal>,
@@ -47,7 +49,8 @@ impl Lane {
         let (sender, connection) = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await?;
         let signal = Arc::new(Signal::default());
         let waker = Waker::from(signal.clone());
-        Ok(Self { sender, driver: Some(Box::pin(connection.with_upgrades())), signal, waker, leash })
+        let driver: Driver = Box::pin(connection.with_upgrades());
+        Ok(Self { sender, home: Home::here(), driver: Some(driver), signal, waker, leash })
     }
 
     /// Asks `outcome`, and if it has none moves bytes and asks again. Whoever polls is woken when there is

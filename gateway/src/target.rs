@@ -88,20 +88,20 @@ struct Idle {
 #[derive(Debug)]
 enum Kept {
     /// It has proved that the instance answers, and is nobody's yet.
-    New(std::net::TcpStream),
+    New(std::net::TcpStream, SocketAddr),
     /// It has had a request.
-    Used(Box<Lane>, Home),
+    Used(Box<Lane>),
 }
 
 impl Idle {
     fn is_at(&self, home: Home) -> bool {
-        matches!(&self.kept, Kept::Used(_, at) if *at == home)
+        matches!(&self.kept, Kept::Used(lane) if lane.home == home)
     }
 
     fn is_free(&mut self) -> bool {
         match &mut self.kept {
-            Kept::New(stream) => stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
-            Kept::Used(lane, _) => lane.is_free(),
+            Kept::New(stream, _) => stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+            Kept::Used(lane) => lane.is_free(),
         }
     }
 }
@@ -110,7 +110,7 @@ impl Idle {
 #[derive(Debug)]
 pub enum Sender {
     /// One request at a time.
-    Http1(Box<Lane>, Home),
+    Http1(Box<Lane>),
     /// Many at once.
     Http2(http2::SendRequest<RequestBody>),
 }
@@ -137,7 +137,7 @@ impl Sender {
     /// Sends a request.
     pub fn send(mut self, request: Request<RequestBody>) -> Exchange {
         let head: Pin<Box<dyn Future<Output = Head> + Send>> = match &mut self {
-            Self::Http1(lane, _) => Box::pin(lane.sender.try_send_request(request)),
+            Self::Http1(lane) => Box::pin(lane.sender.try_send_request(request)),
             Self::Http2(sender) => Box::pin(sender.try_send_request(request)),
         };
         Exchange { sender: self, head }
@@ -171,14 +171,14 @@ impl Sender {
     /// Ends when an answer that changes the protocol has handed its connection over. Its leash, if it is on one.
     pub async fn hand_over(self) -> Option<Arc<Leash>> {
         match self {
-            Self::Http1(lane, _) => lane.until_ended().await,
+            Self::Http1(lane) => lane.until_ended().await,
             Self::Http2(_) => None,
         }
     }
 
     fn poll_with<T>(&mut self, cx: &mut Context<'_>, mut outcome: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
         match self {
-            Self::Http1(lane, _) => lane.poll_with(cx, outcome),
+            Self::Http1(lane) => lane.poll_with(cx, outcome),
             // Driven by a task of its own: many requests share it.
             Self::Http2(_) => outcome(cx),
         }
@@ -273,17 +273,21 @@ impl Target {
         if let Some(sender) = self.shared.lock().as_ref().filter(|sender| !sender.is_closed()) {
             return Ok(Connection { sender: Sender::Http2(sender.clone()), reused: true });
         }
-        let address = self.address();
-        let (stream, reused) = match self.take_idle() {
-            Some(Idle { kept: Kept::Used(lane, home), .. }) => {
-                return Ok(Connection { sender: Sender::Http1(lane, home), reused: true });
+        let (stream, address, reused) = match self.take_idle() {
+            Some(Idle { kept: Kept::Used(lane), .. }) => {
+                return Ok(Connection { sender: Sender::Http1(lane), reused: true });
             }
-            Some(Idle { kept: Kept::New(stream), since }) => (TcpStream::from_std(stream)?, since.elapsed() > IS_NEW),
-            None => (connect(address.ok_or(ConnectError::NoAddress)?).await?, false),
+            Some(Idle { kept: Kept::New(stream, address), since }) => {
+                (TcpStream::from_std(stream)?, address, since.elapsed() > IS_NEW)
+            }
+            None => {
+                let address = self.address().ok_or(ConnectError::NoAddress)?;
+                (connect(address).await?, address, false)
+            }
         };
         let sender = timeout(CONNECT_TIMEOUT, self.open(stream)).await.map_err(|_| ConnectError::Timeout)??;
         // It may have been opened just too late to be cut off.
-        if self.address() != address {
+        if self.address() != Some(address) {
             self.clear();
             return Err(ConnectError::Moved);
         }
@@ -306,20 +310,20 @@ impl Target {
 
     /// Keeps the connection that proved that the instance answers, for the first request.
     pub async fn adopt(&self, stream: TcpStream) {
-        let address = stream.peer_addr().ok();
-        if self.address() != address {
+        let Some(address) = self.address().filter(|address| stream.peer_addr().is_ok_and(|peer| peer == *address))
+        else {
             return;
-        }
+        };
         match self.protocol() {
             Protocol::Http1 => {
                 if let Ok(stream) = stream.into_std() {
-                    self.put_idle(Kept::New(stream));
+                    self.put_idle(Kept::New(stream, address));
                 }
             }
             // Kept by itself.
             Protocol::H2c => drop(timeout(CONNECT_TIMEOUT, self.open(stream)).await),
         }
-        if self.address() != address {
+        if self.address() != Some(address) {
             self.clear();
         }
     }
@@ -330,7 +334,7 @@ impl Target {
             None => None,
         };
         match self.protocol() {
-            Protocol::Http1 => Ok(Sender::Http1(Box::new(Lane::open(stream, leash).await?), Home::here())),
+            Protocol::Http1 => Ok(Sender::Http1(Box::new(Lane::open(stream, leash).await?))),
             Protocol::H2c => {
                 let sender = open_http2(stream, leash).await?;
                 *self.shared.lock() = Some(sender.clone());
@@ -342,16 +346,16 @@ impl Target {
     /// Gives a connection back after its answer has ended. An instance may answer before it has read
     /// the whole request: then that goes on until `deadline`.
     pub fn keep(self: &Arc<Self>, sender: Sender, deadline: Instant) {
-        let Sender::Http1(mut lane, home) = sender else { return };
+        let Sender::Http1(mut lane) = sender else { return };
         if lane.is_free() {
-            self.put_idle(Kept::Used(lane, home));
+            self.put_idle(Kept::Used(lane));
         } else if !lane.sender.is_closed() {
             let target = self.clone();
             tokio::spawn(async move {
                 if let Ok(true) = timeout_at(deadline, lane.until_free()).await
                     && lane.is_free()
                 {
-                    target.put_idle(Kept::Used(lane, home));
+                    target.put_idle(Kept::Used(lane));
                 }
             });
         }

@@ -42,7 +42,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Some parts run on loopback alone, others on the cluster that LAMBENT_TEST_KUBECONFIG, REGISTRY and
 /// GATEWAY name; `make bench` brings up the test cluster and sets them. Leave the machine alone
 /// meanwhile: the report says how busy it was before. The gateway on loopback has this environment,
-/// so that a setting can be tried: TOKIO_WORKER_THREADS=1, LAMBENT_LOG_LEVEL=info,access=off.
+/// so that a setting can be tried: LAMBENT_LOG_LEVEL=info,access=off.
 #[derive(Debug, Parser)]
 #[command(max_term_width = 100, after_help = parts_in_words())]
 struct Args {

@@ -31,10 +31,7 @@ const STREAMS: usize = 16;
 pub async fn run(folder: &Path) -> anyhow::Result<()> {
     for protocol in [Protocol::Http1, Protocol::H2c] {
         progress::say(&format!("calls to a function that speaks {protocol:?}"));
-        let backend = match protocol {
-            Protocol::Http1 => Backend::start(folder).await?,
-            Protocol::H2c => Backend::start_http2(folder).await?,
-        };
+        let backend = Backend::start_with(protocol, folder).await?;
         let scene = Scene { functions: 1, backend: Some(backend.contestant().target.address), protocol };
         let gateway = Gateway::start(folder, scene).await?;
         let target = gateway.contestant().target;

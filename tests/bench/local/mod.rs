@@ -35,18 +35,15 @@ pub struct Backend(Started);
 impl Backend {
     /// Starts it, as a process of its own.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_with(&[], folder).await
+        Self::start_with(Protocol::Http1, folder).await
     }
 
-    /// As [`Backend::start`], but it speaks HTTP/2 by prior knowledge.
-    pub async fn start_http2(folder: &Path) -> anyhow::Result<Self> {
-        Self::start_with(&["--http2"], folder).await
-    }
-
-    async fn start_with(flags: &[&str], folder: &Path) -> anyhow::Result<Self> {
+    /// As [`Backend::start`], for this protocol.
+    pub async fn start_with(protocol: Protocol, folder: &Path) -> anyhow::Result<Self> {
         let address = process::free_address()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["backend", &address.to_string()]).args(flags);
+        command.args(["backend", &address.to_string()]);
+        command.args((protocol == Protocol::H2c).then_some("--http2"));
         Ok(Self(Started::new("backend", &mut command, address, folder).await?))
     }
 
