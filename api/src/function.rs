@@ -194,8 +194,7 @@ pub struct FunctionStatus {
 impl Function {
     /// Namespace and name. An object from the API server has both.
     pub fn key(&self) -> FunctionKey {
-        let meta = &self.metadata;
-        FunctionKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        FunctionKey::of(&self.metadata)
     }
 }
 

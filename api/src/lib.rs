@@ -26,4 +26,6 @@ pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use meta::{FunctionKey, RevisionKey};
 pub use revision::{InstanceRef, PulledImages, Revision, RevisionSpec, RevisionStatus};
 pub use settings::{InvalidSettings, Settings};
+/// A name: short ones, as nearly all are, take no allocation.
+pub use smol_str::SmolStr as Name;
 pub use template::{Protocol, Template};

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
+
+use crate::Name;
 
 /// API group of all Lambent resources.
 pub const GROUP: &str = "lambent.dev";
@@ -25,15 +28,20 @@ pub const MAX_NAME_LENGTH: usize = 40;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FunctionKey {
     /// Namespace of the Function.
-    pub namespace: String,
+    pub namespace: Name,
     /// Name of the Function.
-    pub name: String,
+    pub name: Name,
 }
 
 impl FunctionKey {
     /// A key from its two parts.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(namespace: impl Into<Name>, name: impl Into<Name>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Whose metadata these are.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
     }
 }
 
@@ -47,15 +55,20 @@ impl fmt::Display for FunctionKey {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RevisionKey {
     /// Namespace of the Revision and of its Function.
-    pub namespace: String,
+    pub namespace: Name,
     /// Name of the Revision: `<function>-<hash>`.
-    pub name: String,
+    pub name: Name,
 }
 
 impl RevisionKey {
     /// A key from its two parts.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(namespace: impl Into<Name>, name: impl Into<Name>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Whose metadata these are.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
     }
 }
 

@@ -120,8 +120,7 @@ pub struct PulledImages {
 impl Revision {
     /// Namespace and name. An object from the API server has both.
     pub fn key(&self) -> RevisionKey {
-        let meta = &self.metadata;
-        RevisionKey::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        RevisionKey::of(&self.metadata)
     }
 }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{FunctionSpec, template::resolve_percent};
 
 /// The part of a Function that takes effect at once, without a new Revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     /// Requests that one instance serves at once.
     pub concurrency: NonZeroU32,

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{FunctionKey, InstanceRef, Reason};
+use crate::{FunctionKey, InstanceRef, Name, Reason};
 
 /// One line from a gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,11 +22,11 @@ pub enum Message {
 #[serde(rename_all = "camelCase")]
 pub struct Load {
     /// Namespace of the Function.
-    pub namespace: String,
+    pub namespace: Name,
     /// Name of the Function.
-    pub function: String,
+    pub function: Name,
     /// Name of the Revision.
-    pub revision: String,
+    pub revision: Name,
     /// Whether new requests go to this Revision.
     pub serving: bool,
     /// Requests at instances now.
@@ -59,7 +59,7 @@ pub struct Load {
 impl Load {
     /// Which Function.
     pub fn function_key(&self) -> FunctionKey {
-        FunctionKey::new(&self.namespace, &self.function)
+        FunctionKey::new(self.namespace.clone(), self.function.clone())
     }
 }
 
@@ -82,7 +82,7 @@ pub struct Drained {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub in_use: bool,
     /// Namespace of the instance.
-    pub namespace: String,
+    pub namespace: Name,
     /// Which instance.
     #[serde(flatten)]
     pub instance: InstanceRef,
@@ -92,9 +92,9 @@ pub struct Drained {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retire {
     /// Namespace of the Revision.
-    pub namespace: String,
+    pub namespace: Name,
     /// Name of the Revision.
-    pub revision: String,
+    pub revision: Name,
     /// How many instances stay in use.
     pub keep: u32,
 }

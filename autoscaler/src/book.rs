@@ -1,13 +1,14 @@
 //! What the autoscaler knows, and what follows from it: news in, orders out. No clock, no socket.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
 use lambent_api::{
-    FunctionKey, RevisionKey, Settings,
+    FunctionKey, Name, RevisionKey, Settings,
     signal::{Load, Message, Retired},
 };
 use tokio::time::Instant;
@@ -29,11 +30,11 @@ pub struct FunctionView {
     /// Which.
     pub key: FunctionKey,
     /// Its settings; none if they are invalid, and then the last good ones stay.
-    pub settings: Option<Settings>,
+    pub settings: Option<Arc<Settings>>,
     /// The Revision that serves.
-    pub serving: Option<String>,
+    pub serving: Option<Name>,
     /// The Revision made from the current spec.
-    pub latest: Option<String>,
+    pub latest: Option<Name>,
 }
 
 /// What the autoscaler needs of a Revision.
@@ -56,10 +57,14 @@ pub enum Input {
     Function(FunctionView),
     /// A Function is gone.
     FunctionGone(FunctionKey),
+    /// There are no Functions but these.
+    OnlyFunctions(HashSet<FunctionKey>),
     /// A Revision is there or has changed.
     Revision(RevisionView),
     /// A Revision is gone.
     RevisionGone(RevisionKey),
+    /// There are no Revisions but these.
+    OnlyRevisions(HashSet<RevisionKey>),
     /// From a gateway.
     Link(SocketAddr, LinkEvent),
     /// The gateways that there are.
@@ -78,9 +83,9 @@ const INTRODUCED_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct FunctionState {
-    settings: Option<Settings>,
-    serving: Option<String>,
-    latest: Option<String>,
+    settings: Option<Arc<Settings>>,
+    serving: Option<Name>,
+    latest: Option<Name>,
     /// Since when `serving` is what it is.
     since: Option<Instant>,
     /// Learned from its own starts; of all Functions' until it has some.
@@ -120,9 +125,17 @@ impl Book {
                 self.functions.remove(&key);
                 Vec::new()
             }
+            Input::OnlyFunctions(listed) => {
+                self.functions.retain(|key, _| listed.contains(key));
+                Vec::new()
+            }
             Input::Revision(view) => self.revision(&view, now),
             Input::RevisionGone(key) => {
                 self.revisions.remove(&key);
+                Vec::new()
+            }
+            Input::OnlyRevisions(listed) => {
+                self.revisions.retain(|key, _| listed.contains(key));
                 Vec::new()
             }
             Input::Gateways(gateways) => {
@@ -154,10 +167,10 @@ impl Book {
         }
         (state.serving, state.latest) = (view.serving.clone(), view.latest);
         for name in [&state.serving, &state.latest].into_iter().flatten() {
-            let named = self.revisions.get_mut(&RevisionKey::new(&view.key.namespace, name.as_str()));
+            let named = self.revisions.get_mut(&RevisionKey::new(view.key.namespace.clone(), name.clone()));
             named.into_iter().for_each(|revision| revision.introduced = true);
         }
-        let serving = view.serving.map(|name| RevisionKey::new(&view.key.namespace, name));
+        let serving = view.serving.map(|name| RevisionKey::new(view.key.namespace.clone(), name));
         serving.and_then(|key| self.more(&key, now)).into_iter().collect()
     }
 
@@ -201,7 +214,7 @@ impl Book {
     }
 
     fn load(&mut self, gateway: SocketAddr, load: Load, now: Instant) -> Option<Order> {
-        let key = RevisionKey::new(&load.namespace, &load.revision);
+        let key = RevisionKey::new(load.namespace.clone(), load.revision.clone());
         let revision = self.revisions.get_mut(&key)?;
         let function = self.functions.get_mut(&revision.function)?;
         for start in &load.starts {

@@ -43,9 +43,9 @@ impl Scene {
         let spec: FunctionSpec = serde_json::from_value(serde_json::json!({"image": "a", "scale": scale})).unwrap();
         self.apply(Input::Function(FunctionView {
             key: FunctionKey::new("shop", "f"),
-            settings: Some(Settings::try_from(&spec).unwrap()),
-            serving: serving.map(str::to_owned),
-            latest: Some(latest.to_owned()),
+            settings: Some(Arc::new(Settings::try_from(&spec).unwrap())),
+            serving: serving.map(Name::from),
+            latest: Some(latest.into()),
         }))
     }
 
@@ -292,6 +292,19 @@ fn nothing_goes_while_it_is_not_said_which_revision_serves() {
         latest: None,
     }));
     assert!(scene.after(1000).is_empty());
+}
+
+#[test]
+fn what_is_not_in_a_new_list_is_gone() {
+    let mut scene = Scene::new(&serde_json::json!({"min": 2}));
+    assert!(!scene.after(10).is_empty(), "it is to be warm");
+    scene.apply(Input::OnlyRevisions([RevisionKey::new("shop", "f-1")].into()));
+    scene.apply(Input::OnlyFunctions([FunctionKey::new("shop", "f")].into()));
+    assert_eq!((scene.book.revisions.len(), scene.book.functions.len()), (1, 1));
+    scene.apply(Input::OnlyRevisions([RevisionKey::new("shop", "f-2")].into()));
+    scene.apply(Input::OnlyFunctions(HashSet::new()));
+    assert!(scene.book.revisions.is_empty() && scene.book.functions.is_empty());
+    assert!(scene.after(10).is_empty());
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl Scene {
         scene
             .tell(Input::Function(FunctionView {
                 key: FunctionKey::new("shop", "f"),
-                settings: Some(Settings::try_from(&spec).unwrap()),
+                settings: Some(Arc::new(Settings::try_from(&spec).unwrap())),
                 serving: Some("f-1".into()),
                 latest: Some("f-1".into()),
             }))

@@ -3,13 +3,15 @@
 use std::{collections::HashSet, hash::Hash, pin::pin, time::Duration};
 
 use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
     core::DeserializeGuard,
     runtime::{WatchStreamExt, watcher},
 };
-use lambent_api::{ConditionType, Conditions, Function, Revision, Settings};
+use lambent_api::{ConditionType, Conditions, Function, FunctionKey, Name, Revision, RevisionKey, Settings};
+use lambent_compact::Shared;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
@@ -26,73 +28,66 @@ const CALL: Duration = Duration::from_secs(5);
 
 /// Follows Functions until the receiver is gone.
 pub async fn functions(api: Api<DeserializeGuard<Function>>, to: mpsc::Sender<Input>) {
-    follow(api, to, Function::key, |f| Input::Function(function_view(f)), Input::FunctionGone).await;
+    let mut shared = Shared::default();
+    let view = |f: &Function| Input::Function(function_view(f, &mut shared));
+    follow(api, to, FunctionKey::of, view, Input::FunctionGone, Input::OnlyFunctions).await;
 }
 
 /// Follows Revisions until the receiver is gone.
 pub async fn revisions(api: Api<DeserializeGuard<Revision>>, to: mpsc::Sender<Input>) {
-    follow(api, to, Revision::key, |r| Input::Revision(revision_view(r)), Input::RevisionGone).await;
+    let view = |r: &Revision| Input::Revision(revision_view(r));
+    follow(api, to, RevisionKey::of, view, Input::RevisionGone, Input::OnlyRevisions).await;
 }
 
-/// What a new list does not have any more is gone, too.
+/// One that can't be read stays as it was known last; that is the controller's to complain about.
 async fn follow<K, Key>(
     api: Api<DeserializeGuard<K>>,
     to: mpsc::Sender<Input>,
-    key: fn(&K) -> Key,
-    there: fn(&K) -> Input,
+    key: fn(&ObjectMeta) -> Key,
+    mut view: impl FnMut(&K) -> Input,
     gone: fn(Key) -> Input,
+    only: fn(HashSet<Key>) -> Input,
 ) where
     K: Clone + std::fmt::Debug + Send + 'static,
-    Key: Clone + Eq + Hash,
+    Key: Eq + Hash,
     DeserializeGuard<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let mut known: HashSet<Key> = HashSet::new();
-    let mut unsaid: HashSet<Key> = HashSet::new();
+    // In the list that is being told.
+    let mut listed: HashSet<Key> = HashSet::new();
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
     while let Some(event) = events.next().await {
-        let inputs = match event {
-            Ok(
-                watcher::Event::Apply(DeserializeGuard(Ok(object)))
-                | watcher::Event::InitApply(DeserializeGuard(Ok(object))),
-            ) => {
-                unsaid.remove(&key(&object));
-                known.insert(key(&object));
-                vec![there(&object)]
-            }
-            Ok(watcher::Event::Delete(DeserializeGuard(Ok(object)))) => {
-                known.remove(&key(&object));
-                vec![gone(key(&object))]
-            }
+        let input = match event {
             Ok(watcher::Event::Init) => {
-                unsaid.clone_from(&known);
-                Vec::new()
+                listed.clear();
+                None
             }
-            Ok(watcher::Event::InitDone) => {
-                known.retain(|key| !unsaid.contains(key));
-                unsaid.drain().map(gone).collect()
+            Ok(watcher::Event::InitApply(object)) => {
+                listed.insert(key(object.meta()));
+                object.0.ok().as_ref().map(&mut view)
             }
-            // An object that can't be read is the controller's to complain about.
-            Ok(_) => Vec::new(),
+            Ok(watcher::Event::InitDone) => Some(only(std::mem::take(&mut listed))),
+            Ok(watcher::Event::Apply(object)) => object.0.ok().as_ref().map(&mut view),
+            Ok(watcher::Event::Delete(object)) => Some(gone(key(object.meta()))),
             Err(error) => {
                 warn!(%error, "a watch failed; it is tried again");
-                Vec::new()
+                None
             }
         };
-        for input in inputs {
-            if to.send(input).await.is_err() {
-                return;
-            }
+        if let Some(input) = input
+            && to.send(input).await.is_err()
+        {
+            return;
         }
     }
 }
 
-fn function_view(function: &Function) -> FunctionView {
+fn function_view(function: &Function, shared: &mut Shared<Settings>) -> FunctionView {
     let status = function.status.clone().unwrap_or_default();
     FunctionView {
         key: function.key(),
-        settings: Settings::try_from(&function.spec).ok(),
-        serving: status.revision,
-        latest: status.latest_revision,
+        settings: Settings::try_from(&function.spec).ok().map(|settings| shared.share(settings)),
+        serving: status.revision.map(Name::from),
+        latest: status.latest_revision.map(Name::from),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the autoscaler counts.
 
+use std::collections::HashSet;
+
 use lambent_api::RevisionKey;
 use lambent_gauges::Gauges;
 use prometheus::{IntCounterVec, Opts, Registry};
@@ -46,5 +48,10 @@ impl Metrics {
     /// A Revision is gone, and its series with it.
     pub fn gone(&self, revision: &RevisionKey) {
         self.wanted.remove([&revision.namespace, &revision.name]);
+    }
+
+    /// There are no Revisions but these.
+    pub fn keep_only(&self, revisions: &HashSet<RevisionKey>) {
+        self.wanted.keep_only(|[namespace, name]| revisions.contains(&RevisionKey::new(namespace, name)));
     }
 }

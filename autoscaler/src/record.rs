@@ -7,7 +7,7 @@ use std::{
 };
 
 use k8s_openapi::jiff::Timestamp;
-use lambent_api::FunctionKey;
+use lambent_api::{FunctionKey, Name};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tracing::info;
@@ -28,7 +28,7 @@ pub struct Decision {
     /// When.
     pub at: Timestamp,
     /// Of which Revision.
-    pub revision: String,
+    pub revision: Name,
     /// The count before.
     pub from: u32,
     /// The count after.
@@ -57,7 +57,9 @@ impl Record {
         match input {
             Input::Revision(view) => self.metrics.wanted(&view.key, view.wanted),
             Input::RevisionGone(key) => self.metrics.gone(key),
+            Input::OnlyRevisions(listed) => self.metrics.keep_only(listed),
             Input::FunctionGone(key) => drop(self.decisions.lock().remove(key)),
+            Input::OnlyFunctions(listed) => self.decisions.lock().retain(|key, _| listed.contains(key)),
             _ => {}
         }
     }
@@ -77,7 +79,8 @@ impl Record {
             load: *seen,
         };
         let mut decisions = self.decisions.lock();
-        let ring = decisions.entry(function.clone()).or_default();
+        // Most Functions that sleep have one decision or two: room for more comes with more.
+        let ring = decisions.entry(function.clone()).or_insert_with(|| VecDeque::with_capacity(1));
         ring.truncate(KEPT - 1);
         ring.push_front(decision);
     }
@@ -120,6 +123,8 @@ mod tests {
             (&kept[0]["to"], &kept[0]["reason"], &kept[0]["load"]["queued"]),
             (&30.into(), &"Backlog".into(), &30.into())
         );
+        record.seen(&Input::OnlyFunctions([function.clone()].into()));
+        assert_ne!(record.decisions(&function).unwrap(), "[]");
         record.seen(&Input::FunctionGone(function.clone()));
         assert_eq!(record.decisions(&function).unwrap(), "[]");
     }

@@ -69,7 +69,7 @@ impl RevisionState {
     /// One that was just seen.
     pub fn new(view: &RevisionView, now: Instant) -> Self {
         Self {
-            function: FunctionKey::new(&view.key.namespace, &view.function),
+            function: FunctionKey::new(view.key.namespace.clone(), &view.function),
             known_since: now,
             proven: view.proven,
             introduced: false,

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lambent_fleet::process::supervise;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     args::{Cli, Command},
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("lambent: a TLS provider was installed already");
     }
-    let outcome = run(cli);
+    let outcome = runtime(&cli).and_then(|runtime| runtime.block_on(run(cli)));
     // What ended with the runtime has been logged by now.
     logging::flush();
     match outcome {
@@ -50,7 +51,16 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
+/// `lambent dev` has one worker for all roles, as their work is little, and each thread has a heap of
+/// its own, of which the next Function may use what only this thread has freed. Callers' threads are the gateway's.
+fn runtime(cli: &Cli) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if matches!(cli.command, Command::Dev(_)) {
+        builder.worker_threads(1);
+    }
+    Ok(builder.enable_all().build()?)
+}
+
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let done = match cli.command {
         Command::Invoke(args) => return commands::invoke::run(args).await,

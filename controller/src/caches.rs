@@ -3,82 +3,145 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{Stream, StreamExt, TryStreamExt, future, stream::BoxStream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Resource, ResourceExt,
-    core::DeserializeGuard,
-    runtime::{
-        WatchStreamExt,
-        reflector::{self, Store, store::Writer},
-        watcher,
-    },
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::{WatchStreamExt, watcher},
 };
-use lambent_api::{FunctionKey, Revision, meta::GROUP};
+use lambent_api::{Function, FunctionKey, Revision, Settings, meta::GROUP};
+use lambent_compact::{PackError, Packed, Packer};
 use lambent_fleet::{Event, Fleet};
 use serde::de::DeserializeOwned;
 
-use crate::context::{Context, Watched, reference};
+use crate::context::{Context, Watched};
+
+/// A Function as it is kept between two looks, packed: nearly all of them sleep nearly all the time.
+#[derive(Clone)]
+pub(crate) enum Kept {
+    /// Its JSON.
+    Readable(Packed),
+    /// It can't be read.
+    Unreadable(Arc<InvalidObject>),
+}
+
+impl Kept {
+    fn new(function: Watched, packer: &mut Packer) -> Self {
+        let packed = function.0.and_then(|function| {
+            let error =
+                |error: PackError| InvalidObject { error: error.to_string(), metadata: function.metadata.clone() };
+            packer.pack_value(&function).map_err(error)
+        });
+        packed.map_or_else(|invalid| Self::Unreadable(Arc::new(invalid)), Self::Readable)
+    }
+
+    /// The Function.
+    pub(crate) fn unpacked(&self) -> Watched {
+        let invalid = match self {
+            Self::Unreadable(invalid) => {
+                InvalidObject { error: invalid.error.clone(), metadata: invalid.metadata.clone() }
+            }
+            Self::Readable(packed) => match packed.value::<Function>() {
+                Ok(function) => return DeserializeGuard(Ok(function)),
+                Err(error) => InvalidObject { error: error.to_string(), metadata: ObjectMeta::default() },
+            },
+        };
+        DeserializeGuard(Err(invalid))
+    }
+}
 
 /// Follows the Functions.
-pub(crate) async fn functions<F: Fleet>(context: Arc<Context<F>>, writer: Writer<Watched>) {
-    let store = writer.as_reader();
-    let events = watched(&context, "Functions").map(Ok::<_, watcher::Error>);
-    let mut events = reflector::reflector(writer, events).filter_map(|event| future::ready(event.ok())).boxed();
+pub(crate) async fn functions<F: Fleet>(context: Arc<Context<F>>) {
+    let mut packer = Packer::default();
+    let mut events = watched::<Watched, _>(&context, "Functions");
     while let Some(event) = events.next().await {
         match event {
-            watcher::Event::Apply(function) => context.queue.touch(key(&function)),
-            watcher::Event::Delete(_) => forget_the_gone(&context, &store),
-            // Not one by one while they are said: the store shows them only when all are.
-            watcher::Event::Init | watcher::Event::InitApply(_) => {}
+            // Not looked at one by one while they are listed.
+            watcher::Event::Init => context.functions.lock().restarted(),
+            watcher::Event::InitApply(function) => drop(keep(&context, function, &mut packer)),
+            watcher::Event::Apply(function) => context.queue.touch(keep(&context, function, &mut packer)),
+            watcher::Event::Delete(function) => {
+                let key = FunctionKey::of(function.meta());
+                context.functions.lock().gone(&key, &key.name);
+                context.forget(&key);
+            }
             watcher::Event::InitDone => {
-                forget_the_gone(&context, &store);
-                store.state().iter().for_each(|function| context.queue.touch(key(function.as_ref())));
+                let gone = context.functions.lock().completed();
+                gone.iter().for_each(|function| context.forget(function));
+                context.functions.lock().functions().for_each(|function| context.queue.touch(function.clone()));
             }
         }
     }
 }
 
-fn forget_the_gone<F>(context: &Context<F>, store: &Store<Watched>) {
-    context.keep_only(|function| store.get(&reference(function)).is_some());
+fn keep<F>(context: &Context<F>, function: Watched, packer: &mut Packer) -> FunctionKey {
+    let key = FunctionKey::of(function.meta());
+    keep_valid_settings(context, &key, &function);
+    let kept = Kept::new(function, packer);
+    context.functions.lock().apply(&key, &key.name, kept);
+    key
 }
 
-fn key(object: &impl ResourceExt) -> FunctionKey {
-    FunctionKey::new(object.namespace().unwrap_or_default(), object.name_any())
+/// When settings become invalid: what they were goes on.
+fn keep_valid_settings<F>(context: &Context<F>, key: &FunctionKey, now: &Watched) {
+    let settings = |watched: &Watched| Settings::try_from(&watched.0.as_ref().ok()?.spec).ok();
+    if settings(now).is_none()
+        && let Some(before) = context.function(key).as_ref().and_then(settings)
+    {
+        context.remember(key, |memory| memory.last_valid = Some(Arc::new(before)));
+    }
 }
 
 /// Follows the Revisions.
 pub(crate) async fn revisions<F: Fleet>(context: Arc<Context<F>>) {
+    let mut packer = Packer::default();
     let mut events = watched::<DeserializeGuard<Revision>, _>(&context, "Revisions");
     while let Some(event) = events.next().await {
-        let touched = {
-            let mut index = context.revisions.lock();
-            match event {
-                watcher::Event::Init => {
-                    index.restarted();
-                    Vec::new()
-                }
-                watcher::Event::InitDone => index.completed(),
-                watcher::Event::InitApply(revision) | watcher::Event::Apply(revision) => {
-                    readable(revision).map(|revision| index.apply(revision)).into_iter().collect()
-                }
-                watcher::Event::Delete(revision) => {
-                    readable(revision).map(|revision| index.gone(&revision)).into_iter().collect()
-                }
+        let touched = match event {
+            watcher::Event::Init => {
+                context.revisions.lock().restarted();
+                Vec::new()
+            }
+            watcher::Event::InitDone => context.revisions.lock().completed(),
+            watcher::Event::InitApply(revision) | watcher::Event::Apply(revision) => readable(revision)
+                .and_then(|revision| take_in_revision(&context, &revision, &mut packer))
+                .into_iter()
+                .collect(),
+            watcher::Event::Delete(revision) => {
+                let gone = readable(revision).map(|revision| {
+                    let function = owner(&revision);
+                    context.revisions.lock().gone(&function, revision.metadata.name.as_deref().unwrap_or_default());
+                    function
+                });
+                gone.into_iter().collect()
             }
         };
         touch(&context, touched);
     }
 }
 
+fn take_in_revision<F>(context: &Context<F>, revision: &Revision, packer: &mut Packer) -> Option<FunctionKey> {
+    let function = owner(revision);
+    let name = revision.metadata.name.as_deref().unwrap_or_default();
+    let packed = packer.pack_value(revision);
+    let packed = packed.inspect_err(|error| tracing::warn!(name, %error, "Revision can't be kept")).ok()?;
+    context.revisions.lock().apply(&function, name, packed);
+    Some(function)
+}
+
+fn owner(revision: &Revision) -> FunctionKey {
+    FunctionKey::new(revision.metadata.namespace.clone().unwrap_or_default(), &revision.spec.function)
+}
+
 /// One that can't be read stays as it was known last.
-fn readable(revision: DeserializeGuard<Revision>) -> Option<Arc<Revision>> {
-    match revision.0 {
-        Ok(revision) => Some(Arc::new(revision)),
-        Err(invalid) => {
-            let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
-            tracing::warn!(?namespace, ?name, error = invalid.error, "Revision can't be read");
-            None
-        }
-    }
+fn readable(revision: DeserializeGuard<Revision>) -> Option<Revision> {
+    let invalid = match revision.0 {
+        Ok(revision) => return Some(revision),
+        Err(invalid) => invalid,
+    };
+    let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
+    tracing::warn!(?namespace, ?name, error = invalid.error, "Revision can't be read");
+    None
 }
 
 /// Follows the instances.
@@ -99,18 +162,23 @@ fn take_in<F>(context: &Context<F>, event: Event) -> Vec<FunctionKey> {
         }
         Event::Complete => index.completed(),
         Event::Applied(instance) => {
-            settle(context, &instance);
-            vec![index.apply(instance)]
+            let function = settle(context, &instance);
+            let name = instance.id.name.clone();
+            index.apply(&function, &name, instance);
+            vec![function]
         }
         Event::Gone(instance) => {
-            settle(context, &instance);
-            vec![index.gone(&instance)]
+            let function = settle(context, &instance);
+            index.gone(&function, &instance.id.name);
+            vec![function]
         }
     }
 }
 
-fn settle<F>(context: &Context<F>, instance: &lambent_fleet::Instance) {
-    context.remember_if_known(&instance.function_key(), |memory| memory.order_settled(&instance.id.name));
+fn settle<F>(context: &Context<F>, instance: &lambent_fleet::Instance) -> FunctionKey {
+    let function = instance.function_key();
+    context.remember_if_known(&function, |memory| memory.order_settled(&instance.id.name));
+    function
 }
 
 fn touch<F>(context: &Context<F>, functions: Vec<FunctionKey>) {
@@ -165,7 +233,7 @@ fn leave_out(object: &mut impl ResourceExt) {
 
 #[cfg(test)]
 mod tests {
-    use lambent_api::{Function, meta::ANNOTATION_REDEPLOY};
+    use lambent_api::meta::ANNOTATION_REDEPLOY;
 
     use super::*;
 
@@ -183,5 +251,21 @@ mod tests {
         function.annotations_mut().clear();
         leave_out(&mut function);
         assert!(function.metadata.annotations.is_none());
+    }
+
+    #[test]
+    fn a_function_is_kept_whole_and_one_that_can_not_be_read_with_its_reason() {
+        let text = format!(
+            r#"{{"apiVersion": "{GROUP}/v1alpha1", "kind": "Function", "metadata": {{"name": "f", "namespace": "shop"}},
+            "spec": {{"image": "a", "env": [{{"name": "A", "value": "b"}}]}}, "status": {{"url": "http://x"}}}}"#
+        );
+        let mut packer = Packer::default();
+        let function: Watched = serde_json::from_str(&text).unwrap();
+        let kept = Kept::new(function.clone(), &mut packer);
+        assert_eq!(kept.unpacked().0.unwrap(), function.0.unwrap());
+        let broken: Watched = serde_json::from_str(&text.replace(r#""a""#, "[]")).unwrap();
+        let invalid = Kept::new(broken, &mut packer).unpacked().0.unwrap_err();
+        assert_eq!(invalid.metadata.name.as_deref(), Some("f"));
+        assert!(!invalid.error.is_empty());
     }
 }

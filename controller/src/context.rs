@@ -2,14 +2,16 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use kube::{Client, core::DeserializeGuard, runtime::reflector::ObjectRef};
+use kube::{Client, core::DeserializeGuard};
 use lambent_api::{Function, FunctionKey, Revision};
+use lambent_compact::{Packed, give_back};
 use lambent_fleet::Instance;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, mpsc::Sender};
 
 use crate::{
-    Config, events::About, index::Index, lookup::Registries, memory::Memory, metrics::Metrics, pull, queue::Queue,
+    Config, caches::Kept, events::About, index::Index, lookup::Registries, memory::Memory, metrics::Metrics, pull,
+    queue::Queue,
 };
 
 /// A Function as it is watched: one that can't be read must not stop the others.
@@ -31,8 +33,10 @@ pub(crate) struct Context<F> {
     pub(crate) fleet: F,
     /// Functions to look at.
     pub(crate) queue: Arc<Queue>,
+    /// All Functions, each as the one member of itself.
+    pub(crate) functions: Mutex<Index<Kept>>,
     /// All Revisions.
-    pub(crate) revisions: Mutex<Index<Arc<Revision>>>,
+    pub(crate) revisions: Mutex<Index<Packed>>,
     /// All instances.
     pub(crate) instances: Mutex<Index<Instance>>,
     /// A cache has become complete.
@@ -61,6 +65,7 @@ impl<F> Context<F> {
             client,
             fleet,
             queue: Arc::default(),
+            functions: Mutex::default(),
             revisions: Mutex::default(),
             instances: Mutex::default(),
             completed: Notify::new(),
@@ -93,11 +98,41 @@ impl<F> Context<F> {
         self.memories.lock().get_mut(function).map(|memory| work(memory))
     }
 
-    /// Forgets all Functions but these.
-    pub(crate) fn keep_only(&self, known: impl Fn(&FunctionKey) -> bool) {
-        let gone: Vec<_> = self.memories.lock().extract_if(|key, _| !known(key)).map(|(key, _)| key).collect();
-        gone.iter().for_each(|key| self.metrics.forget(key));
-        self.pulls.keep_only(known);
+    /// The Function of this name, if there is one.
+    pub(crate) fn function(&self, key: &FunctionKey) -> Option<Watched> {
+        let kept = self.functions.lock().get(key, &key.name).cloned();
+        // Unpacked without the lock.
+        kept.map(|kept| kept.unpacked())
+    }
+
+    /// The Revisions of a Function.
+    pub(crate) fn revisions_of(&self, function: &FunctionKey) -> Vec<Arc<Revision>> {
+        let packed = self.revisions.lock().of(function);
+        let unpack = |packed: &Packed| {
+            let revision = packed.value().map(Arc::new);
+            revision.inspect_err(|error| tracing::error!(%function, %error, "a Revision is lost")).ok()
+        };
+        packed.iter().filter_map(unpack).collect()
+    }
+
+    /// After a look at a Function: forgets what is found out again, or all if it is no more.
+    pub(crate) fn looked_at(&self, function: &FunctionKey) {
+        let is_there = self.functions.lock().get(function, &function.name).is_some();
+        if !is_there {
+            return self.forget(function);
+        }
+        let mut memories = self.memories.lock();
+        if memories.get(function).is_some_and(|memory| memory.is_dispensable()) {
+            memories.remove(function);
+            give_back(&mut memories);
+        }
+    }
+
+    /// Forgets a Function that is no more.
+    pub(crate) fn forget(&self, function: &FunctionKey) {
+        self.memories.lock().remove(function);
+        self.metrics.forget(function);
+        self.pulls.forget(function);
     }
 
     /// Whether images are pulled ahead. Nodes are seen by who sees all namespaces.
@@ -118,9 +153,4 @@ impl<F> Context<F> {
             None => format!("http://lambent-gateway.{}.svc/fn/{namespace}/{name}", self.config.system_namespace),
         }
     }
-}
-
-/// The reference under which the controller's runtime knows a Function.
-pub(crate) fn reference(function: &FunctionKey) -> ObjectRef<Watched> {
-    ObjectRef::new(&function.name).within(&function.namespace)
 }

@@ -73,7 +73,7 @@ async fn look_again<F: Fleet>(context: &Context<F>, early: &mut VecDeque<(Draine
 fn judge<F>(context: &Context<F>, news: &Drained) -> Verdict {
     let Some(function) = names::function_of(&news.instance.name) else { return Verdict::Ignore };
     let index = context.instances.lock();
-    match index.get(&FunctionKey::new(&news.namespace, function), &news.instance.name) {
+    match index.get(&FunctionKey::new(news.namespace.clone(), function), &news.instance.name) {
         Some(instance) if instance.id != news.instance => Verdict::Ignore,
         // Said again until it is gone; it has been told already.
         Some(instance) if news.in_use && instance.phase == Phase::Stopping => Verdict::Ignore,
@@ -92,6 +92,6 @@ async fn end<F: Fleet>(context: &Context<F>, news: &Drained) {
     };
     if let Err(error) = context.fleet.stop(namespace, instance, how).await {
         // It ends anyway, only later.
-        tracing::warn!(namespace, instance = instance.name, %error, "drained instance not ended early");
+        tracing::warn!(%namespace, instance = instance.name, %error, "drained instance not ended early");
     }
 }

@@ -76,8 +76,8 @@ impl Latest {
 
 /// Looks at a Function and makes true what it asks for. When to look again, if nothing touches it before.
 pub(crate) async fn reconcile<F: Fleet>(
-    object: Arc<Watched>,
-    context: Arc<Context<F>>,
+    object: &Watched,
+    context: &Arc<Context<F>>,
 ) -> Result<Option<Duration>, Error> {
     let _timer = context.metrics.reconcile.start_timer();
     match &object.0 {
@@ -86,9 +86,9 @@ pub(crate) async fn reconcile<F: Fleet>(
             context.pulls.want(&function.key(), Vec::new());
             Ok(None)
         }
-        Ok(function) => tokio::time::timeout(LIMIT, look(function, &context)).await.unwrap_or(Err(Error::Timeout)),
+        Ok(function) => tokio::time::timeout(LIMIT, look(function, context)).await.unwrap_or(Err(Error::Timeout)),
         Err(invalid) => {
-            report::unreadable(&context, &object, &invalid.error);
+            report::unreadable(context, object, &invalid.error);
             Ok(None)
         }
     }
@@ -217,8 +217,8 @@ async fn make_revision<F>(context: &Context<F>, function: &Function, latest: &La
             let created = apply::create(context, revision).await?;
             if created {
                 let name = revision.key().name;
-                tracing::info!(function = %function.key(), revision = name, image = revision.spec.template.image, "new Revision");
-                events::tell(&context.events, News::RevisionCreated(name), function);
+                tracing::info!(function = %function.key(), revision = %name, image = revision.spec.template.image, "new Revision");
+                events::tell(&context.events, News::RevisionCreated(name.into()), function);
             }
             Ok(!created)
         }

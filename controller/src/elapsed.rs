@@ -17,6 +17,16 @@ struct First {
 }
 
 impl Elapsed {
+    /// Whether nothing is counted.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Nothing is to be counted any more.
+    pub(crate) fn end(&mut self) {
+        self.0 = None;
+    }
+
     /// How long ago `since` was. `at` is the wall clock and `now` the other one, both of this moment.
     pub(crate) fn since(&mut self, since: Timestamp, at: Timestamp, now: Instant) -> Duration {
         let first = self.0.take().filter(|first| first.since == since).unwrap_or_else(|| {

@@ -43,20 +43,14 @@ mod status;
 use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, future::BoxFuture};
-use kube::{
-    Client,
-    runtime::{
-        events::Reporter,
-        reflector::{self, Store},
-    },
-};
+use kube::{Client, runtime::events::Reporter};
 use lambent_api::{Function, FunctionKey, Reason, signal::Message};
 use lambent_fleet::Fleet;
 use thiserror::Error;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use context::{Context, Watched};
+use context::Context;
 use metrics::Metrics;
 
 /// What the operator sets.
@@ -112,10 +106,9 @@ pub async fn run<F: Fleet>(
     let reporter = Reporter::from(apply::FIELD_MANAGER);
     let publishing = events::publish(client.clone(), reporter, published);
     let context = Arc::new(Context::new(config, client, fleet, news, metrics.clone()));
-    let (store, writer) = reflector::store();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(named("watch of Functions", caches::functions(context.clone(), writer)));
+    tasks.spawn(named("watch of Functions", caches::functions(context.clone())));
     tasks.spawn(named("watch of Revisions", caches::revisions(context.clone())));
     tasks.spawn(named("watch of instances", caches::instances(context.clone())));
     tasks.spawn(named("drain", drain::run(context.clone(), said)));
@@ -128,7 +121,7 @@ pub async fn run<F: Fleet>(
     }
 
     let result = tokio::select! {
-        () = look_at_all(context.clone(), store, shutdown) => Ok(()),
+        () = look_at_all(context.clone(), shutdown) => Ok(()),
         ended = tasks.join_next() => Err(Error::Ended(ended.and_then(Result::ok).unwrap_or("a task"))),
     };
     context.clear();
@@ -142,23 +135,22 @@ async fn named(name: &'static str, work: impl Future<Output = ()>) -> &'static s
 }
 
 /// Looks at every Function that is touched, until it is time to stop.
-async fn look_at_all<F: Fleet>(context: Arc<Context<F>>, store: Store<Watched>, shutdown: CancellationToken) {
+async fn look_at_all<F: Fleet>(context: Arc<Context<F>>, shutdown: CancellationToken) {
     tokio::select! {
         () = caches::complete(&context) => tracing::info!("caches are complete"),
         () = shutdown.cancelled() => return,
     }
     let queue = context.queue.clone();
-    looks::run(&queue, |function| look(context.clone(), store.clone(), function), shutdown).await;
+    looks::run(&queue, |function| look(context.clone(), function), shutdown).await;
 }
 
-async fn look<F: Fleet>(context: Arc<Context<F>>, store: Store<Watched>, function: FunctionKey) -> Option<Duration> {
+async fn look<F: Fleet>(context: Arc<Context<F>>, function: FunctionKey) -> Option<Duration> {
     // It may have been touched because it went.
-    let object = store.get(&context::reference(&function))?;
-    match driver::reconcile(object.clone(), context.clone()).await {
-        Ok(again) => again,
-        Err(error) => {
-            tracing::warn!(%function, %error, "look failed; trying again");
-            driver::after_error(&object, &context)
-        }
-    }
+    let object = context.function(&function)?;
+    let again = driver::reconcile(&object, &context).await.unwrap_or_else(|error| {
+        tracing::warn!(%function, %error, "look failed; trying again");
+        driver::after_error(&object, &context)
+    });
+    context.looked_at(&function);
+    again
 }

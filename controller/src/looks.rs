@@ -9,6 +9,7 @@ use std::{
 };
 
 use lambent_api::FunctionKey;
+use lambent_compact::give_back;
 use tokio::{
     task::{Id, JoinError, JoinSet},
     time::timeout,
@@ -44,6 +45,7 @@ where
             Some(function) = poll_fn(|cx| looks.later.poll_expired(cx)), if !looks.later.is_empty() => {
                 let function = function.into_inner();
                 looks.due.remove(&function);
+                give_back(&mut looks.due);
                 queue.touch(function);
                 continue;
             }
@@ -75,6 +77,7 @@ impl Looks {
             return;
         }
         if let Some(due) = self.due.remove(&function) {
+            give_back(&mut self.due);
             self.later.remove(&due);
         }
         let task = self.running.spawn(look(function.clone()));

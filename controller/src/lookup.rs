@@ -76,6 +76,11 @@ impl Lookup {
         })
     }
 
+    /// Whether it has come to an image.
+    pub(crate) fn is_known(&self) -> bool {
+        matches!(self.state, State::Known(_))
+    }
+
     /// Whether it is time to ask: for another source, or after the back-off.
     pub(crate) fn is_due(&self, source: &str, now: Instant) -> bool {
         let retries = matches!(self.state, State::Failed { retries: true, .. });

@@ -53,8 +53,8 @@ pub(crate) struct Seen {
 /// The memory of one Function.
 #[derive(Default)]
 pub(crate) struct Memory {
-    /// The last settings that were valid.
-    pub(crate) settings: Option<Arc<Settings>>,
+    /// While those of the spec are invalid: the last ones that were valid.
+    pub(crate) last_valid: Option<Arc<Settings>>,
     /// The image lookup for the current source.
     pub(crate) lookup: Option<Lookup>,
     /// Why the object could not be read, once that was told.
@@ -122,6 +122,11 @@ impl<S: Clone + PartialEq> Written<S> {
     /// Since when there is another one to write.
     pub(crate) fn differs(&mut self, now: Instant) -> Instant {
         *self.differs.get_or_insert(now)
+    }
+
+    /// Whether the cache shows what was written last, and there is nothing else to write.
+    fn is_settled(&self) -> bool {
+        self.last.is_none() && self.differs.is_none()
     }
 
     /// There is nothing to write.
@@ -227,6 +232,25 @@ impl Memory {
         if let Some(memory) = self.instances.get_mut(uid) {
             memory.stop_sent = None;
         }
+    }
+
+    /// Whether all of it is found out again from the objects when it is needed: then it can be forgotten, and
+    /// a Function that sleeps takes no memory here. What its proven Revisions are, their status says.
+    pub(crate) fn is_dispensable(&self) -> bool {
+        let Self { last_valid, lookup, unreadable, errors, written, rollout, revisions, instances, ordered } = self;
+        let is_calm = |revision: &RevisionMemory| {
+            let RevisionMemory { proven: _, backoff, trouble, refused, written, parked } = revision;
+            *backoff == Backoff::default() && trouble.is_none() && !refused && written.is_settled() && parked.is_none()
+        };
+        last_valid.is_none()
+            && lookup.as_ref().is_none_or(Lookup::is_known)
+            && unreadable.is_none()
+            && *errors == Backoff::default()
+            && written.is_settled()
+            && rollout.is_over()
+            && revisions.values().all(|revision| is_calm(revision))
+            && instances.is_empty()
+            && ordered.is_empty()
     }
 
     /// When something under way is to be looked at again, if nothing tells of it before.

@@ -43,19 +43,26 @@ pub(crate) struct Observed {
 /// Reads the caches.
 pub(crate) fn observe<F>(context: &Context<F>, function: &Function, now: Instant) -> Observed {
     let key = function.key();
-    let mut revisions = context.revisions.lock().of(&key);
+    let mut revisions = context.revisions_of(&key);
     revisions.retain(|r| r.metadata.deletion_timestamp.is_none() && latest::is_owned(r, function));
     let instances = context.instances.lock().of(&key);
     let parsed = Settings::try_from(&function.spec);
     let invalid = parsed.as_ref().err().map(ToString::to_string);
     context.remember(&key, |memory| {
-        if let Ok(settings) = parsed {
-            memory.settings = Some(Arc::new(settings));
-        }
+        let settings = match parsed {
+            Ok(settings) => {
+                memory.last_valid = None;
+                Some(Arc::new(settings))
+            }
+            Err(_) => memory.last_valid.clone(),
+        };
         let known: HashSet<&str> = instances.iter().map(|i| i.id.uid.as_str()).collect();
         memory.keep_only(|name| revisions.iter().any(|r| r.key().name == name), |uid| known.contains(uid));
         let status = memory.written.or_cached(function.status.clone().unwrap_or_default(), now);
-        let (generation, settings) = (function.metadata.generation, memory.settings.clone());
+        if status.rollout_since.is_none() {
+            memory.rollout.end();
+        }
+        let generation = function.metadata.generation;
         Observed { key: key.clone(), generation, settings, invalid, revisions, instances, status }
     })
 }
@@ -119,7 +126,7 @@ impl Observed {
             held_back: remembered.backoff.wait(now).is_some(),
             instances,
             ordered,
-            name,
+            name: name.into(),
         }
     }
 
@@ -135,8 +142,9 @@ impl Observed {
 
     /// Those whose first answer the controller has to find out by itself.
     pub(crate) fn unprobed(&self) -> Vec<&Instance> {
-        let probed: HashSet<String> = self.revisions.iter().filter(|r| is_probed(r)).map(|r| r.key().name).collect();
-        self.instances.iter().filter(|i| !probed.contains(&i.revision)).collect()
+        let probed = self.revisions.iter().filter(|r| is_probed(r));
+        let probed: HashSet<&str> = probed.filter_map(|r| r.metadata.name.as_deref()).collect();
+        self.instances.iter().filter(|i| !probed.contains(i.revision.as_str())).collect()
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn report<F>(
         generation: function.metadata.generation,
         url: context.url(&observed.key),
         serving: plan.serving.clone(),
-        latest: latest.revision().map(|r| r.key().name),
+        latest: latest.revision().and_then(|r| r.metadata.name.clone()),
         progress: progress(observed, latest, plan, told),
         image: image(context, observed, latest),
         parking: parking(observed, plan, told),

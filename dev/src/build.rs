@@ -43,7 +43,7 @@ impl Builds {
 
 impl Builds {
     fn whole(&self, FunctionKey { namespace, name }: &FunctionKey) -> Option<Function> {
-        let function = self.store.get(&Key::new(Kind::Function, namespace, name)).ok()?;
+        let function = self.store.get(&Key::new(Kind::Function, namespace.clone(), name.clone())).ok()?;
         serde_json::from_value(function).ok()
     }
 }

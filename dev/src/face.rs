@@ -18,6 +18,7 @@ use lambent_fleet::process::output::{OutputFiles, Position};
 use serde_json::Value;
 use tokio::{net::TcpListener, time::sleep};
 
+use crate::pods::INSTANCE;
 use crate::store::{self, Answer, Key, Kind, Refusal, Store, pairs, whole};
 
 /// How often a followed output is looked at.
@@ -84,7 +85,7 @@ impl Face {
     fn log(&self, (namespace, name): (&str, &str), request: &Request<Bytes>) -> Result<Answer, Refusal> {
         let key = Key::new(Kind::Pod, namespace, name);
         let pod = self.store.get(&key)?;
-        let uid = pod["metadata"]["annotations"]["dev.lambent.dev/instance"].as_str().unwrap_or_default().to_owned();
+        let uid = pod["metadata"]["annotations"][INSTANCE].as_str().unwrap_or_default().to_owned();
         let query = |name: &str| pairs(request.uri()).find(|(key, _)| key == name).map(|(_, value)| value);
         let timestamps = query("timestamps").is_some_and(|value| value == "true");
         let failed = |error: std::io::Error| Refusal::Invalid(error.to_string());

@@ -46,7 +46,9 @@ type Holders = BTreeMap<FunctionKey, (PathBuf, usize)>;
 /// # Errors
 /// If one of the paths itself can't be read.
 pub(crate) fn look(paths: &[PathBuf], processes: bool, known: &mut Known) -> io::Result<Wanted> {
-    Ok(judge(find(paths)?, processes, known))
+    let wanted = judge(find(paths)?, processes, known);
+    manifest::forget();
+    Ok(wanted)
 }
 
 fn judge(found: Found, processes: bool, known: &mut Known) -> Wanted {

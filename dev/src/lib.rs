@@ -144,7 +144,7 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     let store = Store::default();
     let places = Places::default();
     let mut loader = Loader::new(paths, !matches!(engine, EngineChoice::Named(_)), store.clone(), places.clone());
-    let first = loader.look().map_err(Error::Paths)?;
+    let first = loader.look().await.map_err(Error::Paths)?;
     let engine = Arc::new(choose(engine).await?);
     say_what_is_there(&first, &engine).await;
     loader.begin(&first);

@@ -10,7 +10,7 @@ use std::{
 
 use lambent_api::{Function, FunctionKey};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
 use tracing::{error, info, warn};
 
 use crate::{
@@ -58,12 +58,15 @@ impl Loader {
         }
     }
 
-    /// Looks at the files for the first time.
+    /// Looks at the files, on a thread where that keeps nobody waiting: a thousand take a second.
     ///
     /// # Errors
     /// If one of the paths can't be read.
-    pub(crate) fn look(&mut self) -> std::io::Result<Wanted> {
-        let wanted = files::look(&self.paths, self.processes, &mut self.known)?;
+    pub(crate) async fn look(&mut self) -> std::io::Result<Wanted> {
+        let (paths, processes, mut known) = (self.paths.clone(), self.processes, self.known.clone());
+        let look = move || files::look(&paths, processes, &mut known).map(|wanted| (wanted, known));
+        let wanted;
+        (wanted, self.known) = spawn_blocking(look).await.map_err(std::io::Error::other)??;
         for problem in wanted.problems.difference(&self.told) {
             error!("{problem}");
         }
@@ -109,7 +112,7 @@ impl Loader {
             let settled =
                 async { while timeout(SETTLES_WITHIN, changes.recv()).await.is_ok_and(|change| change.is_some()) {} };
             let _ = timeout(AT_MOST, settled).await;
-            match self.look() {
+            match self.look().await {
                 Ok(wanted) => {
                     self.failed = None;
                     return wanted;
@@ -128,7 +131,7 @@ impl Loader {
     fn apply(&mut self, wanted: &Wanted) {
         let keep = |key: &FunctionKey| wanted.functions.contains_key(key) || wanted.kept.contains(key);
         for key in self.store.keys(Kind::Function) {
-            let function = FunctionKey::new(&key.namespace, &key.name);
+            let function = FunctionKey::new(key.namespace.clone(), key.name.clone());
             if !keep(&function) {
                 info!("{function} is gone");
                 // Gone already is as good.

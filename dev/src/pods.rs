@@ -2,16 +2,12 @@
 //! stays for a while as an ended Pod, so that what it wrote last can be read. A process that runs is
 //! not ready before it answers; that is found out here as a kubelet would.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    net::SocketAddr,
-    pin::pin,
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, pin::pin, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use lambent_api::meta::{LABEL_FUNCTION, LABEL_REVISION};
+use lambent_compact::give_back;
 use lambent_fleet::{Event, Fleet, Instance, Phase, process::output::OutputFiles};
 use serde_json::{Value, json};
 use tokio::{
@@ -24,12 +20,15 @@ use crate::store::{Key, Kind, Store};
 
 /// Ended instances that are kept of each Function.
 const ENDED_KEPT: usize = 5;
+/// The phase of a Pod whose instance is gone.
+const ENDED: &str = "Succeeded";
+/// Annotation of a Pod: the unique id of its instance.
+pub(crate) const INSTANCE: &str = "dev.lambent.dev/instance";
 /// Between tries to connect: nobody waits for this, as the gateway finds out by itself.
 const TRY_EVERY: Duration = Duration::from_millis(100);
 
 /// Follows the fleet for as long as it goes on.
 pub(crate) async fn follow<F: Fleet>(fleet: F, store: Store, output: OutputFiles) {
-    let mut ended: HashMap<(String, String), VecDeque<(Key, String)>> = HashMap::new();
     let mut answering = Answering::default();
     let mut events = pin!(fleet.watch());
     loop {
@@ -45,11 +44,7 @@ pub(crate) async fn follow<F: Fleet>(fleet: F, store: Store, output: OutputFiles
             Some(Event::Gone(instance)) => {
                 answering.forget(&instance);
                 show(&store, &instance, State::Gone);
-                let past = ended.entry((instance.namespace.clone(), instance.function.clone())).or_default();
-                past.push_back((key(&instance), instance.id.uid.clone()));
-                if past.len() > ENDED_KEPT
-                    && let Some((key, uid)) = past.pop_front()
-                {
+                for (key, uid) in surplus(&store, &instance) {
                     output.remove(&uid);
                     let _ = store.delete(&key, None);
                 }
@@ -106,6 +101,7 @@ impl Answering {
 
     fn forget(&mut self, instance: &Instance) {
         let running = self.running.remove(&instance.id.uid);
+        give_back(&mut self.running);
         if let Some(tries) = running.and_then(|running| running.tries) {
             tries.abort();
         }
@@ -132,6 +128,26 @@ async fn until_it_answers(process: Started, address: SocketAddr) -> Started {
     process
 }
 
+/// Of a Function's ended instances those that ended before the last few, and whose output that is. The store
+/// knows them: nothing is kept beside it for thousands of Functions that sleep.
+fn surplus(store: &Store, instance: &Instance) -> Vec<(Key, String)> {
+    let Instance { namespace, function, .. } = instance;
+    // `<function>-<digest>-<number>-<end of the unique id>`
+    let is_its = |key: &Key| key.name.rsplitn(4, '-').nth(3) == Some(function);
+    let pods = store.keys_from(Kind::Pod, namespace, &format!("{function}-")).into_iter().filter(is_its);
+    let mut ended: Vec<(u64, Key, String)> = pods
+        .filter_map(|key| {
+            let pod = store.get(&key).ok().filter(|pod| pod["status"]["phase"] == ENDED)?;
+            let meta = &pod["metadata"];
+            let version = meta["resourceVersion"].as_str()?.parse().ok()?;
+            Some((version, key, meta["annotations"][INSTANCE].as_str()?.to_owned()))
+        })
+        .collect();
+    ended.sort_unstable();
+    ended.truncate(ended.len().saturating_sub(ENDED_KEPT));
+    ended.into_iter().map(|(_, key, uid)| (key, uid)).collect()
+}
+
 /// Names of instances are used again: a Pod is named by the unique id as well.
 fn key(instance: &Instance) -> Key {
     let short = instance.id.uid.rsplit('-').next().unwrap_or_default();
@@ -149,7 +165,7 @@ fn show(store: &Store, instance: &Instance, state: State) {
 
 fn pod(instance: &Instance, known: State, now: Timestamp) -> Value {
     let (phase, reason) = match &instance.phase {
-        _ if known == State::Gone => ("Succeeded", None),
+        _ if known == State::Gone => (ENDED, None),
         Phase::Starting | Phase::Unready => ("Pending", None),
         Phase::Running => ("Running", None),
         Phase::Failing(reason) => ("Pending", Some(reason)),
@@ -168,7 +184,7 @@ fn pod(instance: &Instance, known: State, now: Timestamp) -> Value {
             "deletionTimestamp": stopping.then(|| now.to_string()),
             "labels": {LABEL_FUNCTION: instance.function, LABEL_REVISION: instance.revision},
             // Whose output this is; the Pod's own uid is the store's.
-            "annotations": {"dev.lambent.dev/instance": instance.id.uid},
+            "annotations": {INSTANCE: instance.id.uid},
         },
         "spec": {"containers": [{"name": "function"}]},
         "status": {
@@ -224,6 +240,26 @@ mod tests {
         assert_eq!(answering.look(&again), State::Silent);
         answering.forget(&again);
         assert_eq!(answering.next().await, None);
+    }
+
+    #[test]
+    fn of_the_ended_instances_of_a_function_the_last_few_stay() {
+        let store = Store::default();
+        let of = |function: &str, number: usize| {
+            let mut one = instance(Phase::Running, None);
+            one.id = InstanceRef { name: format!("{function}-0123456789-{number}"), uid: format!("u-{number}") };
+            one.function = function.to_owned();
+            one
+        };
+        (0..ENDED_KEPT + 2).for_each(|number| show(&store, &of("hello", number), State::Gone));
+        (0..9).for_each(|number| show(&store, &of("hello-too", number), State::Gone));
+        show(&store, &of("hello", 99), State::Ready);
+        // It was the last to end.
+        show(&store, &of("hello", 0), State::Ready);
+        show(&store, &of("hello", 0), State::Gone);
+        let uids = |of: &Instance| surplus(&store, of).into_iter().map(|(_, uid)| uid).collect::<Vec<_>>();
+        assert_eq!(uids(&of("hello", 0)), ["u-1", "u-2"]);
+        assert_eq!(uids(&of("hello-too", 0)).len(), 9 - ENDED_KEPT);
     }
 
     #[test]

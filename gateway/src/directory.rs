@@ -14,7 +14,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use lambent_api::{FunctionKey, InstanceRef, Protocol, Reason, RevisionKey, Settings};
+use lambent_api::{FunctionKey, InstanceRef, Name, Protocol, Reason, RevisionKey, Settings};
+use lambent_compact::give_back;
 use lambent_fleet::{Event, Instance, Phase, probe};
 use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -39,9 +40,9 @@ pub struct FunctionView {
     /// Settings of the path; none if they are invalid, and then the last good ones stay.
     pub settings: Option<Arc<Settings>>,
     /// The Revision that new requests go to: the serving one, else the one that is proving itself.
-    pub revision: Option<String>,
+    pub revision: Option<Name>,
     /// The Revision that is to take its place, if there is one.
-    pub next: Option<String>,
+    pub next: Option<Name>,
     /// Why there will be no Revision unless something changes.
     pub stalled: Option<Reason>,
 }
@@ -70,10 +71,14 @@ pub enum Change {
     Function(FunctionView),
     /// A Function is gone.
     FunctionGone(FunctionKey),
+    /// There are no Functions but these.
+    OnlyFunctions(HashSet<FunctionKey>),
     /// A Revision is there or has changed.
     Revision(RevisionView),
     /// A Revision is gone.
     RevisionGone(RevisionKey),
+    /// There are no Revisions but these.
+    OnlyRevisions(HashSet<RevisionKey>),
     /// Instances.
     Fleet(Event),
     /// The agent of an instance's node has told its address, which can be its.
@@ -159,8 +164,8 @@ pub struct Applier {
     newcomers: Option<UnboundedSender<peers::Event>>,
     /// Whom to ask for addresses; without it the API tells them.
     nodes: Option<Arc<Nodes>>,
-    functions: HashMap<FunctionKey, FunctionView>,
-    revisions: HashMap<RevisionKey, RevisionView>,
+    functions: HashMap<FunctionKey, Box<FunctionView>>,
+    revisions: HashMap<RevisionKey, Box<RevisionView>>,
     instances: HashMap<String, Known>,
     /// Unique ids of a Function's instances.
     instances_of: HashMap<FunctionKey, HashSet<String>>,
@@ -229,9 +234,14 @@ impl Applier {
             Change::Function(view) => self.function(view),
             Change::FunctionGone(key) => self.function_gone(&key),
             Change::Revision(view) => self.revision(view),
-            Change::RevisionGone(key) => {
-                self.revisions.remove(&key);
-                self.refresh_of(&key);
+            Change::OnlyFunctions(listed) => {
+                let gone: Vec<_> = self.functions.keys().filter(|key| !listed.contains(key)).cloned().collect();
+                gone.iter().for_each(|key| self.function_gone(key));
+            }
+            Change::RevisionGone(key) => self.revision_gone(&key),
+            Change::OnlyRevisions(listed) => {
+                let gone: Vec<_> = self.revisions.keys().filter(|key| !listed.contains(key)).cloned().collect();
+                gone.iter().for_each(|key| self.revision_gone(key));
             }
             Change::Synced(applied) => applied.cancel(),
             Change::Fleet(Event::Restarted) => self.round += 1,
@@ -269,7 +279,7 @@ impl Applier {
             (None, None) => return,
         }
         let key = view.key.clone();
-        let is_new = self.functions.insert(key.clone(), view).is_none();
+        let is_new = self.functions.insert(key.clone(), Box::new(view)).is_none();
         self.refresh(&key);
         if is_new {
             self.show_again(&key);
@@ -278,7 +288,7 @@ impl Applier {
 
     fn revision(&mut self, mut view: RevisionView) {
         let (key, stopping) = (view.key.clone(), std::mem::take(&mut view.stopping));
-        let is_new = self.revisions.insert(key.clone(), view).is_none();
+        let is_new = self.revisions.insert(key.clone(), Box::new(view)).is_none();
         let Some(function) = self.refresh_of(&key) else { return };
         if is_new {
             self.show_again(&function);
@@ -289,6 +299,11 @@ impl Applier {
             let now = Instant::now();
             function.change(|pool| stopping.iter().for_each(|instance| pool.mark_retired(&instance.uid, now)));
         }
+    }
+
+    fn revision_gone(&mut self, key: &RevisionKey) {
+        self.revisions.remove(key);
+        self.refresh_of(key);
     }
 
     /// Instances that were seen before their Function or Revision.
@@ -314,7 +329,7 @@ impl Applier {
     /// Tells the Function of a Revision what has become of that. Which Function.
     fn refresh_of(&self, key: &RevisionKey) -> Option<FunctionKey> {
         let (name, _) = key.name.rsplit_once('-')?;
-        let function = FunctionKey::new(&key.namespace, name);
+        let function = FunctionKey::new(key.namespace.clone(), name);
         self.refresh(&function);
         Some(function)
     }
@@ -322,7 +337,7 @@ impl Applier {
     fn refresh(&self, key: &FunctionKey) {
         let Some(view) = self.functions.get(key) else { return };
         let Some(function) = self.directory.any(&key.namespace, &key.name) else { return };
-        let find = |name: &Option<String>| self.revisions.get(&RevisionKey::new(&key.namespace, name.as_ref()?));
+        let find = |name: &Option<Name>| self.revisions.get(&RevisionKey::new(key.namespace.clone(), name.clone()?));
         let next = find(&view.next).filter(|revision| revision.proven);
         let serving = find(&view.revision).map(|revision| Serving {
             revision: revision.key.name.as_str().into(),
@@ -412,6 +427,7 @@ impl Applier {
 
     fn instance_gone(&mut self, uid: &str) {
         let Some(known) = self.instances.remove(uid) else { return };
+        give_back(&mut self.instances);
         if let Some(nodes) = &self.nodes {
             nodes.gone(uid);
         }
@@ -420,6 +436,7 @@ impl Applier {
             uids.get_mut().remove(uid);
             if uids.get().is_empty() {
                 uids.remove();
+                give_back(&mut self.instances_of);
             }
         }
         if let Some(function) = self.directory.any(&key.namespace, &key.name) {

@@ -224,11 +224,10 @@ impl Function {
 
     /// None while another gateway grants the slots: it knows all of it.
     fn loads_of(&self, state: &State) -> Vec<signal::Load> {
-        let FunctionKey { namespace, name } = &self.key;
         if !state.owner.is_me() {
             return Vec::new();
         }
-        state.pool.loads(namespace, name, Instant::now(), self.hub.agents())
+        state.pool.loads(&self.key, Instant::now(), self.hub.agents())
     }
 
     /// Tells the autoscaler soon how much waits here.

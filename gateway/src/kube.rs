@@ -10,14 +10,18 @@ use std::{
 };
 
 use futures::{StreamExt, future::BoxFuture};
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::{
+    api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams, PostParams},
     core::DeserializeGuard,
     runtime::{WatchStreamExt, watcher},
 };
-use lambent_api::{ConditionType, Conditions, Function, Reason, Revision, Settings};
+use lambent_api::{ConditionType, Conditions, Function, FunctionKey, Name, Reason, Revision, RevisionKey, Settings};
+use lambent_compact::Shared;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -44,14 +48,17 @@ const MAX_REVIEWED: usize = 256;
 
 /// Follows Functions until the receiver is gone.
 pub async fn functions(client: Client, namespace: Option<String>, to: mpsc::Sender<Change>, synced: impl FnOnce()) {
-    let view = |f: &Function| Change::Function(function_view(f));
-    follow(api(client, namespace), to, Function::key, view, Change::FunctionGone, synced).await;
+    let mut shared = Shared::default();
+    let view = |f: &Function| Change::Function(function_view(f, &mut shared));
+    let (gone, only) = (Change::FunctionGone, Change::OnlyFunctions);
+    follow(api(client, namespace), to, FunctionKey::of, view, gone, only, synced).await;
 }
 
 /// Follows Revisions until the receiver is gone.
 pub async fn revisions(client: Client, namespace: Option<String>, to: mpsc::Sender<Change>, synced: impl FnOnce()) {
     let view = |r: &Revision| Change::Revision(revision_view(r));
-    follow(api(client, namespace), to, Revision::key, view, Change::RevisionGone, synced).await;
+    let (gone, only) = (Change::RevisionGone, Change::OnlyRevisions);
+    follow(api(client, namespace), to, RevisionKey::of, view, gone, only, synced).await;
 }
 
 fn api<K>(client: Client, namespace: Option<String>) -> Api<DeserializeGuard<K>>
@@ -65,66 +72,55 @@ where
     }
 }
 
+/// One that can't be read stays as it was known last; the controller says so in its status.
 async fn follow<K, Key>(
     api: Api<DeserializeGuard<K>>,
     to: mpsc::Sender<Change>,
-    key: fn(&K) -> Key,
-    view: impl Fn(&K) -> Change,
+    key: fn(&ObjectMeta) -> Key,
+    mut view: impl FnMut(&K) -> Change,
     gone: fn(Key) -> Change,
+    only: fn(HashSet<Key>) -> Change,
     synced: impl FnOnce(),
 ) where
     K: Clone + std::fmt::Debug + Send + 'static,
-    Key: Clone + Eq + Hash,
+    Key: Eq + Hash,
     DeserializeGuard<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let mut synced = Some(synced);
-    let mut known: HashSet<Key> = HashSet::new();
-    let mut unsaid: HashSet<Key> = HashSet::new();
+    // In the list that is being told.
+    let mut listed: HashSet<Key> = HashSet::new();
     let mut events = pin!(watcher(api, watcher::Config::default().any_semantic()).default_backoff());
     while let Some(event) = events.next().await {
-        let changes = match event {
+        let is_complete = matches!(event, Ok(watcher::Event::InitDone));
+        let change = match event {
             Ok(watcher::Event::Init) => {
-                unsaid.clone_from(&known);
-                Vec::new()
+                listed.clear();
+                None
             }
-            Ok(
-                watcher::Event::Apply(DeserializeGuard(Ok(object)))
-                | watcher::Event::InitApply(DeserializeGuard(Ok(object))),
-            ) => {
-                let key = key(&object);
-                unsaid.remove(&key);
-                known.insert(key);
-                vec![view(&object)]
+            Ok(watcher::Event::InitApply(object)) => {
+                listed.insert(key(object.meta()));
+                object.0.ok().as_ref().map(&mut view)
             }
-            Ok(watcher::Event::Delete(DeserializeGuard(Ok(object)))) => {
-                known.remove(&key(&object));
-                vec![gone(key(&object))]
-            }
-            // The controller says so in the object's status.
-            Ok(watcher::Event::Apply(_) | watcher::Event::InitApply(_) | watcher::Event::Delete(_)) => Vec::new(),
-            Ok(watcher::Event::InitDone) => {
-                if let Some(synced) = synced.take() {
-                    synced();
-                }
-                {
-                    known.retain(|key| !unsaid.contains(key));
-                    unsaid.drain().map(gone).collect()
-                }
-            }
+            Ok(watcher::Event::InitDone) => Some(only(std::mem::take(&mut listed))),
+            Ok(watcher::Event::Apply(object)) => object.0.ok().as_ref().map(&mut view),
+            Ok(watcher::Event::Delete(object)) => Some(gone(key(object.meta()))),
             Err(error) => {
                 warn!(%error, "a watch failed; it is tried again, and what runs is served on");
-                Vec::new()
+                None
             }
         };
-        for change in changes {
-            if to.send(change).await.is_err() {
-                return;
-            }
+        if let Some(change) = change
+            && to.send(change).await.is_err()
+        {
+            return;
+        }
+        if let Some(synced) = synced.take_if(|_| is_complete) {
+            synced();
         }
     }
 }
 
-fn function_view(function: &Function) -> FunctionView {
+fn function_view(function: &Function, shared: &mut Shared<Settings>) -> FunctionView {
     let status = function.status.clone().unwrap_or_default();
     // A registry that is away may come back; who waits for a first Revision is told all the same.
     let stalled = status.conditions.iter().find(|c| {
@@ -132,12 +128,13 @@ fn function_view(function: &Function) -> FunctionView {
             && (c.type_ == ConditionType::Stalled.to_string()
                 || c.type_ == ConditionType::Reconciling.to_string() && c.reason == "RegistryUnreachable")
     });
+    let [revision, latest] = [status.revision, status.latest_revision].map(|name| name.map(Name::from));
     FunctionView {
         key: function.key(),
-        settings: Settings::try_from(&function.spec).ok().map(Arc::new),
+        settings: Settings::try_from(&function.spec).ok().map(|settings| shared.share(settings)),
         stalled: stalled.map(|c| Reason::new(&c.reason, &c.message)),
-        next: status.latest_revision.clone().filter(|latest| status.revision.as_ref().is_some_and(|r| r != latest)),
-        revision: status.revision.or(status.latest_revision),
+        next: latest.clone().filter(|latest| revision.as_ref().is_some_and(|r| r != latest)),
+        revision: revision.or(latest),
     }
 }
 
@@ -326,7 +323,7 @@ mod tests {
             let condition = json!({"type": type_, "status": "True", "reason": reason, "message": "words",
                 "lastTransitionTime": "2026-01-01T00:00:00Z"});
             function.status = Some(serde_json::from_value(json!({"conditions": [condition]})).unwrap());
-            function_view(&function).stalled.map(|stalled| stalled.reason)
+            function_view(&function, &mut Shared::default()).stalled.map(|stalled| stalled.reason)
         };
         assert_eq!(told("Stalled", "ImageNotFound").as_deref(), Some("ImageNotFound"));
         assert_eq!(told("Reconciling", "RegistryUnreachable").as_deref(), Some("RegistryUnreachable"));
@@ -366,10 +363,10 @@ mod tests {
     fn requests_go_to_the_proving_revision_while_none_serves() {
         let mut function = Function::new("hello", serde_json::from_value(json!({"image": "a"})).unwrap());
         function.status = Some(serde_json::from_value(json!({"latestRevision": "hello-1"})).unwrap());
-        assert_eq!(function_view(&function).revision.as_deref(), Some("hello-1"));
+        assert_eq!(function_view(&function, &mut Shared::default()).revision.as_deref(), Some("hello-1"));
         function.status =
             Some(serde_json::from_value(json!({"revision": "hello-0", "latestRevision": "hello-1"})).unwrap());
-        let view = function_view(&function);
+        let view = function_view(&function, &mut Shared::default());
         assert_eq!((view.revision.as_deref(), view.next.as_deref()), (Some("hello-0"), Some("hello-1")));
     }
 }

@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use http::StatusCode;
+use lambent_api::Name;
 use lambent_gauges::Gauges;
 use parking_lot::Mutex;
 use prometheus::{
@@ -32,7 +33,7 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct FunctionMetrics {
     all: Arc<Metrics>,
-    labels: [String; 2],
+    labels: [Name; 2],
     by_code: Mutex<Vec<(StatusCode, IntCounter)>>,
     seconds: OnceLock<Histogram>,
     in_flight: OnceLock<IntGauge>,
@@ -80,7 +81,7 @@ impl Metrics {
     pub fn of(self: &Arc<Self>, namespace: &str, function: &str) -> FunctionMetrics {
         FunctionMetrics {
             all: self.clone(),
-            labels: [namespace, function].map(str::to_owned),
+            labels: [namespace, function].map(Name::from),
             by_code: Mutex::default(),
             seconds: OnceLock::new(),
             in_flight: OnceLock::new(),

@@ -13,7 +13,7 @@ mod retire;
 use std::{cmp::Reverse, collections::VecDeque, sync::Arc, time::Duration};
 
 use lambent_api::{
-    InstanceRef, Reason, Settings,
+    FunctionKey, InstanceRef, Reason, Settings,
     signal::{Load, Start},
 };
 use tokio::time::Instant;
@@ -433,10 +433,10 @@ impl<W> Pool<W> {
 
     /// The load of each Revision that has instances or serves; that of the one to come is a part of
     /// what the serving one has to bear.
-    pub fn loads(&self, namespace: &str, function: &str, now: Instant, agents: &dyn Agents) -> Vec<Load> {
+    pub fn loads(&self, of: &FunctionKey, now: Instant, agents: &dyn Agents) -> Vec<Load> {
         let mut loads: Vec<Load> = Vec::new();
         if let Some(serving) = &self.serving {
-            loads.push(Load { revision: serving.revision.to_string(), serving: true, ..Load::default() });
+            loads.push(Load { revision: serving.revision.clone().into(), serving: true, ..Load::default() });
             loads[0].arrived = self.arrived;
             loads[0].queued = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
             loads[0].not_parkable = self.not_parkable(now, agents);
@@ -445,14 +445,13 @@ impl<W> Pool<W> {
             let serving = self.serving.as_ref().filter(|s| s.includes(&member.revision));
             let revision = serving.map_or(&member.revision, |s| &s.revision);
             let at = loads.iter().position(|l| *l.revision == **revision).unwrap_or_else(|| {
-                loads.push(Load { revision: revision.to_string(), ..Load::default() });
+                loads.push(Load { revision: revision.clone().into(), ..Load::default() });
                 loads.len() - 1
             });
             member.add_to(&mut loads[at]);
         }
         for load in &mut loads {
-            namespace.clone_into(&mut load.namespace);
-            function.clone_into(&mut load.function);
+            (load.namespace, load.function) = (of.namespace.clone(), of.name.clone());
             load.service_seconds = self.service_seconds(now);
             load.peak_in_flight = load.peak_in_flight.min(self.peak);
         }

@@ -123,14 +123,20 @@ fn calls_one_after_the_other_need_one_instance_whichever_they_go_to() {
         pool.find_mut(&(1 - n).to_string()).unwrap().usage = Use::Ready;
         give_back(&mut pool, member, Duration::ZERO, now);
     }
-    assert_eq!(pool.loads("shop", "hello", now, &parking::NoAgents { since: now })[0].peak_in_flight, 1);
+    assert_eq!(
+        pool.loads(&FunctionKey::new("shop", "hello"), now, &parking::NoAgents { since: now })[0].peak_in_flight,
+        1
+    );
     for _ in 0..2 {
         granted(pool.admit(|| 0, Origin::Caller, false, now));
     }
-    assert_eq!(pool.loads("shop", "hello", now, &parking::NoAgents { since: now })[0].peak_in_flight, 2);
+    assert_eq!(
+        pool.loads(&FunctionKey::new("shop", "hello"), now, &parking::NoAgents { since: now })[0].peak_in_flight,
+        2
+    );
     pool.start_peaks_anew();
     assert_eq!(
-        pool.loads("shop", "hello", now, &parking::NoAgents { since: now })[0].peak_in_flight,
+        pool.loads(&FunctionKey::new("shop", "hello"), now, &parking::NoAgents { since: now })[0].peak_in_flight,
         2,
         "they still run"
     );
@@ -242,7 +248,9 @@ fn a_revision_that_takes_over_takes_requests_first_and_counts_for_the_one_that_s
     pool.serve(Some(Serving { revision: "r-1".into(), next, wanted: 2, not_startable: None }), None);
     assert_eq!(granted(pool.admit(|| 1, Origin::Caller, false, now)), new);
     assert_eq!(granted(pool.admit(|| 2, Origin::Caller, false, now)), old);
-    let [load] = &pool.loads("shop", "f", now, &parking::NoAgents { since: now })[..] else { panic!() };
+    let [load] = &pool.loads(&FunctionKey::new("shop", "f"), now, &parking::NoAgents { since: now })[..] else {
+        panic!()
+    };
     assert_eq!((load.revision.as_str(), load.ready, load.in_flight), ("r-1", 2, 2));
 
     give_back(&mut pool, old, Duration::ZERO, now);

@@ -69,6 +69,11 @@ impl<const N: usize> Gauges<N> {
         self.table.lock().remove(&owner.map(Into::into));
     }
 
+    /// Takes the gauges of all other owners away.
+    pub fn keep_only(&self, keep: impl Fn([&str; 2]) -> bool) {
+        self.table.lock().retain(|[first, second], _| keep([first, second]));
+    }
+
     fn metric(&self, owner: &Owner, state: Option<&str>, value: i64) -> Metric {
         let state = self.states.zip(state).map(|((label, _), state)| (label, state));
         let owner = self.labels.into_iter().zip(owner.iter().map(AsRef::as_ref));
@@ -149,6 +154,9 @@ mod tests {
         gauges.set(["shop", "a"], [1]);
         gauges.remove(["shop", "a"]);
         assert_eq!(text(&registry), "");
+        ["b", "c"].map(|revision| gauges.set(["shop", revision], [1]));
+        gauges.keep_only(|[_, revision]| revision == "c");
+        assert!(text(&registry).contains("revision=\"c\"") && !text(&registry).contains("revision=\"b\""));
         assert!(registry.register(Box::new(new())).is_err());
         registry.unregister(Box::new(gauges)).unwrap();
         registry.register(Box::new(new())).unwrap();

@@ -81,7 +81,7 @@ fn missing(name: &str, namespace: Option<&str>, known: &[FunctionKey]) -> String
             "no Function {name} is there, and no other{place}: apply a manifest, which `lambent new` makes{elsewhere}"
         );
     }
-    let shown = |key: &FunctionKey| if namespace.is_some() { key.name.clone() } else { key.to_string() };
+    let shown = |key: &FunctionKey| if namespace.is_some() { key.name.to_string() } else { key.to_string() };
     let names: Vec<String> = known.iter().take(NAMED).map(shown).collect();
     let more = known.len().checked_sub(NAMED + 1).map_or_else(String::new, |more| format!(" and {} more", more + 1));
     format!("no Function {name} is there{place}; there are {}{more}", names.join(", "))

@@ -116,8 +116,8 @@ impl Row {
         let ready = status.conditions.find(ConditionType::Ready);
         let created = function.metadata.creation_timestamp.as_ref().map(|time| time.0);
         Self {
-            namespace: key.namespace,
-            name: key.name,
+            namespace: key.namespace.into(),
+            name: key.name.into(),
             ready: ready.map_or_else(|| "Unknown".to_owned(), |condition| condition.status.clone()),
             reason: ready.map(|condition| condition.reason.clone()).unwrap_or_default(),
             instances: match status.parked {

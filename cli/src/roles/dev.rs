@@ -1,8 +1,13 @@
 //! `lambent dev`.
 
+use std::{hint::black_box, time::Duration};
+
 use anyhow::Context;
 use lambent_dev::{Config, EngineChoice, screen::Screen, state_dir};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::interval,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -33,7 +38,19 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
     };
     let shutdown = CancellationToken::new();
     tokio::spawn(follow_signals(Signals::new()?, shutdown.clone()));
+    tokio::spawn(give_back_memory());
     Ok(lambent_dev::run(config, screen, shutdown).await?)
+}
+
+/// The allocator gives pages that have come free back to the system a second later, and only while it hands out others:
+/// after a thousand starts there may be none for hours.
+async fn give_back_memory() {
+    let mut tick = interval(Duration::from_secs(5));
+    loop {
+        tick.tick().await;
+        // Never touched, so it costs no memory; large enough for pages of its own.
+        drop(black_box(Vec::<u8>::with_capacity(1 << 20)));
+    }
 }
 
 struct Signals {

@@ -183,3 +183,30 @@ fn what_is_gone_is_forgotten() {
     assert!(!memory.wants_probe("u"));
     assert!(memory.revisions.is_empty());
 }
+
+#[test]
+fn what_the_objects_tell_anyway_can_be_forgotten_and_nothing_else() {
+    let now = Instant::now();
+    let asleep = || {
+        let mut memory = Memory::default();
+        memory.revision("r").proven = true;
+        memory
+    };
+    assert!(asleep().is_dispensable());
+    let is_kept = |change: &dyn Fn(&mut Memory)| {
+        let mut memory = asleep();
+        change(&mut memory);
+        !memory.is_dispensable()
+    };
+    assert!(is_kept(&|memory| drop(look(memory, &instance(Phase::Running), now))));
+    assert!(is_kept(&|memory| memory.ordering("r", "r-0", now)));
+    assert!(is_kept(&|memory| memory.errors.failed(now)));
+    assert!(is_kept(&|memory| memory.revision("r").refused(reason(), now)));
+    assert!(is_kept(&|memory| memory.unreadable = Some("words".into())));
+    assert!(is_kept(&|memory| drop(memory.rollout.since(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, now))));
+    assert!(is_kept(&|memory| memory.written.set(FunctionStatus::default(), now)), "the cache may not show it yet");
+    let mut memory = asleep();
+    memory.written.set(FunctionStatus::default(), now);
+    memory.written.or_cached(FunctionStatus::default(), now);
+    assert!(memory.is_dispensable());
+}

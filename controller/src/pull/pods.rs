@@ -67,7 +67,7 @@ pub(crate) struct PullPod {
 impl PullPod {
     /// Whose image it is.
     pub(crate) fn function(&self) -> FunctionKey {
-        FunctionKey::new(&self.revision.namespace, &self.function)
+        FunctionKey::new(self.revision.namespace.clone(), &self.function)
     }
 }
 

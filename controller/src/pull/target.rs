@@ -123,14 +123,9 @@ impl Board {
         self.news.notify_one();
     }
 
-    /// Nothing for any Function but these.
-    pub(crate) fn keep_only(&self, known: impl Fn(&FunctionKey) -> bool) {
-        let mut notes = self.notes.lock();
-        let before = notes.targets.len();
-        notes.targets.retain(|function, _| known(function));
-        let fewer = notes.targets.len() < before;
-        drop(notes);
-        if fewer {
+    /// Nothing for a Function that is no more.
+    pub(crate) fn forget(&self, function: &FunctionKey) {
+        if self.notes.lock().targets.remove(function).is_some() {
             self.news.notify_one();
         }
     }
@@ -221,7 +216,7 @@ pub(crate) mod tests {
         let ready = condition("Ready", "True", "Answered");
         let all = ["a", "b", "c"].map(|name| revision(name, "{image: a}", &ready));
         let names = |serving, latest| -> Vec<String> {
-            targets(&all, &[], serving, latest).iter().map(|t| t.key().name).collect()
+            targets(&all, &[], serving, latest).iter().map(|t| t.key().name.to_string()).collect()
         };
         assert_eq!(names(Some("a"), Some("b")), ["a", "b"]);
         assert_eq!(names(Some("c"), Some("c")), ["c"]);
@@ -262,9 +257,9 @@ pub(crate) mod tests {
         assert!(!news());
         board.want(&function, told("nodesUntil: 2026-01-01T00:00:00Z"));
         assert!(news());
-        board.keep_only(|_| true);
+        board.forget(&FunctionKey::new("shop", "another"));
         assert!(!news());
-        board.keep_only(|_| false);
+        board.forget(&function);
         assert!(news() && !board.knows(&function));
         board.want(&function, Vec::new());
         assert!(news() && board.knows(&function), "it may have pods of before");

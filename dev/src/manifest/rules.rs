@@ -6,22 +6,37 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use cel::{Context, Program, Value as Cel};
+use cel::{Context, Env, Program, Value as Cel};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::ValidationRule;
 use parking_lot::Mutex;
+use regex::Regex;
 use serde_json::Value;
 
-/// Compiled once: there are a few rules, and they are asked for every manifest. Bounded, as they are
-/// all ours.
-static PROGRAMS: LazyLock<Mutex<HashMap<String, Arc<Program>>>> = LazyLock::new(Mutex::default);
+/// What is compiled once for all manifests of a look: a few rules and patterns, all ours, and the standard
+/// functions, which take longer to register than most rules to evaluate.
+static COMPILED: LazyLock<Mutex<Compiled>> = LazyLock::new(Mutex::default);
 
-fn compiled(rule: &str) -> Result<Arc<Program>, String> {
-    if let Some(program) = PROGRAMS.lock().get(rule) {
-        return Ok(program.clone());
+#[derive(Default)]
+struct Compiled {
+    programs: HashMap<String, Arc<Program>>,
+    patterns: HashMap<String, Option<Regex>>,
+    standard: Option<Arc<Env>>,
+}
+
+/// Gives the memory back, about half a megabyte: there may be no other manifest for hours.
+pub(super) fn forget() {
+    *COMPILED.lock() = Compiled::default();
+}
+
+fn compiled(rule: &str) -> Result<(Arc<Program>, Arc<Env>), String> {
+    let mut compiled = COMPILED.lock();
+    let standard = compiled.standard.get_or_insert_with(|| Arc::new(Env::stdlib())).clone();
+    if let Some(program) = compiled.programs.get(rule) {
+        return Ok((program.clone(), standard));
     }
     let program = Arc::new(Program::compile(rule).map_err(|error| error.to_string())?);
-    PROGRAMS.lock().insert(rule.to_owned(), program.clone());
-    Ok(program)
+    compiled.programs.insert(rule.to_owned(), program.clone());
+    Ok((program, standard))
 }
 
 /// The messages of the rules that a value breaks.
@@ -49,20 +64,20 @@ fn breaks(rule: &str, value: &Value) -> Result<(), Option<String>> {
 }
 
 fn evaluate(rule: &str, value: &Value) -> Result<Cel, String> {
-    let program = compiled(rule)?;
-    let mut context = Context::default();
+    let (program, standard) = compiled(rule)?;
+    let mut context = Context::with_env(standard);
     context.add_variable_from_value("self", to_cel(value));
     program.execute(&context).map_err(|error| error.to_string())
 }
 
-/// Whether a text matches a regular expression, by CEL's own means.
+/// Whether a text matches a regular expression of the schema, or that can't be evaluated: that is the server's
+/// to say.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
-    let Ok(program) = compiled("text.matches(pattern)") else { return true };
-    let mut context = Context::default();
-    context.add_variable_from_value("text", text.to_owned());
-    context.add_variable_from_value("pattern", pattern.to_owned());
-    // What can't be evaluated is the server's to say.
-    !matches!(program.execute(&context), Ok(Cel::Bool(false)))
+    let patterns = &mut COMPILED.lock().patterns;
+    if !patterns.contains_key(pattern) {
+        patterns.insert(pattern.to_owned(), Regex::new(pattern).ok());
+    }
+    patterns.get(pattern).and_then(Option::as_ref).is_none_or(|regex| regex.is_match(text))
 }
 
 /// Whole numbers are `int`, as a schema has it, and never `uint`.

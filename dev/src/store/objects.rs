@@ -1,4 +1,4 @@
-//! The objects, each as JSON text in one piece, and in which order they changed. Every write gets
+//! The objects, each as JSON text that is packed beside others of its kind, and in which order they changed. Every write gets
 //! the next resourceVersion. Who watches reads what changed since the last one that it has seen:
 //! of an object that is there only its last change, which costs no memory; of deleted ones a
 //! bounded number, and who is behind these starts anew.
@@ -10,6 +10,8 @@ use std::{
 };
 
 use jiff::Timestamp;
+use lambent_api::Name;
+use lambent_compact::{Packed, Packer};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -25,14 +27,14 @@ pub struct Key {
     /// Its kind.
     pub kind: Kind,
     /// Its namespace.
-    pub namespace: String,
+    pub namespace: Name,
     /// Its name.
-    pub name: String,
+    pub name: Name,
 }
 
 impl Key {
     /// A key from its parts.
-    pub fn new(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(kind: Kind, namespace: impl Into<Name>, name: impl Into<Name>) -> Self {
         Self { kind, namespace: namespace.into(), name: name.into() }
     }
 
@@ -56,13 +58,13 @@ pub(super) struct Change {
     pub(super) key: Arc<Key>,
     /// As whoever has seen all before sees it: an object that was created and changed since is new.
     pub(super) change: ChangeType,
-    pub(super) object: Arc<str>,
+    pub(super) object: Packed,
 }
 
 /// An object that is there.
 #[derive(Debug)]
 struct Stored {
-    text: Arc<str>,
+    text: Packed,
     /// Of its creation.
     created: u64,
     /// Of its last change.
@@ -93,6 +95,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     version: u64,
+    packers: BTreeMap<Kind, Packer>,
     objects: BTreeMap<Arc<Key>, Stored>,
     /// Each object that is there, by its last change.
     changed: BTreeMap<u64, Arc<Key>>,
@@ -155,7 +158,7 @@ impl Store {
     }
 
     /// All objects of a kind, in one namespace or all, and the version at which that holds.
-    pub(super) fn list(&self, kind: Kind, namespace: Option<&str>) -> (Vec<Arc<str>>, u64) {
+    pub(super) fn list(&self, kind: Kind, namespace: Option<&str>) -> (Vec<Packed>, u64) {
         let state = self.0.state.lock();
         (state.of_kind(kind, namespace).map(|(_, stored)| stored.text.clone()).collect(), state.version)
     }
@@ -163,6 +166,15 @@ impl Store {
     /// The keys of all objects of a kind.
     pub fn keys(&self, kind: Kind) -> Vec<Key> {
         self.0.state.lock().of_kind(kind, None).map(|(key, _)| Key::clone(key)).collect()
+    }
+
+    /// The keys of the objects of a kind whose names begin so.
+    pub fn keys_from(&self, kind: Kind, namespace: &str, prefix: &str) -> Vec<Key> {
+        let state = self.0.state.lock();
+        let first = Arc::new(Key::new(kind, namespace, prefix));
+        let all = state.objects.range((Bound::Included(first), Bound::Unbounded)).map(|(key, _)| key);
+        let is_meant = |key: &&Arc<Key>| key.kind == kind && key.namespace == namespace && key.name.starts_with(prefix);
+        all.take_while(is_meant).map(|key| Key::clone(key)).collect()
     }
 
     /// At most `limit` changes after a version, in their order.
@@ -191,7 +203,11 @@ impl Store {
 impl State {
     fn get(&self, key: &Key) -> Result<Value, Refusal> {
         let stored = self.objects.get(key).ok_or_else(|| Refusal::NotFound(key.in_words()))?;
-        serde_json::from_str(&stored.text).map_err(|error| Refusal::Invalid(error.to_string()))
+        stored.text.value().map_err(|error| Refusal::Invalid(error.to_string()))
+    }
+
+    fn pack(&mut self, kind: Kind, object: &Value) -> Packed {
+        self.packers.entry(kind).or_default().pack(&object.to_string())
     }
 
     fn changes(&self, after: u64, limit: usize) -> Result<Vec<Change>, Refusal> {
@@ -235,8 +251,8 @@ impl State {
         }
         defaults::fill_in(key.kind, &mut object);
         let meta = &mut object["metadata"];
-        meta["name"] = key.name.clone().into();
-        meta["namespace"] = key.namespace.clone().into();
+        meta["name"] = key.name.as_str().into();
+        meta["namespace"] = key.namespace.as_str().into();
         meta["uid"] = uuid::Uuid::now_v7().to_string().into();
         meta["creationTimestamp"] = in_seconds(Timestamp::now()).into();
         meta["generation"] = 1.into();
@@ -289,19 +305,23 @@ impl State {
         }
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
-        self.remember_deletion(Arc::new(key.clone()), object.to_string().into());
-        self.collect(&key.namespace, &own);
+        let text = self.pack(key.kind, &object);
+        self.remember_deletion(Arc::new(key.clone()), text);
+        if key.kind == Kind::Function {
+            self.collect(&key.namespace, &own);
+        }
         Ok(object)
     }
 
     /// Deletes the Revisions that belonged to a Function.
     fn collect(&mut self, namespace: &str, owner: &str) {
-        let owned = |text: &str| {
+        let owned = |revision: &Packed| {
+            let text = revision.text().unwrap_or_default();
             // Nearly all are another's, and that is seen without parsing them.
             if !text.contains(owner) {
                 return false;
             }
-            let object: Value = serde_json::from_str(text).unwrap_or_default();
+            let object: Value = serde_json::from_str(&text).unwrap_or_default();
             let owners = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
             owners.iter().any(|reference| reference["uid"] == owner)
         };
@@ -316,7 +336,7 @@ impl State {
         self.version += 1;
         let changed = self.version;
         object["metadata"]["resourceVersion"] = changed.to_string().into();
-        let text: Arc<str> = object.to_string().into();
+        let text = self.pack(key.kind, &object);
         // The key that is there stays, and is shared.
         let (key, created) = match self.objects.get_key_value(&key) {
             Some((key, old)) => {
@@ -330,7 +350,7 @@ impl State {
         object
     }
 
-    fn remember_deletion(&mut self, key: Arc<Key>, object: Arc<str>) {
+    fn remember_deletion(&mut self, key: Arc<Key>, object: Packed) {
         if self.deletions.len() == DELETIONS {
             self.forgotten = self.deletions.pop_front().map_or(self.forgotten, |oldest| oldest.version);
         }
@@ -436,7 +456,7 @@ mod tests {
         let (store, function) = store();
         let seen = |after, limit| -> Vec<(u64, ChangeType, String)> {
             let changes = store.changes(after, limit).unwrap();
-            changes.into_iter().map(|change| (change.version, change.change, change.key.name.clone())).collect()
+            changes.into_iter().map(|change| (change.version, change.change, change.key.name.to_string())).collect()
         };
         let told = |version, change, name: &str| (version, change, name.to_owned());
         revision(&store, "r-0", &function);

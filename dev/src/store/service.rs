@@ -90,8 +90,8 @@ fn read_all(store: &Store, target: Target, query: Query) -> Result<Answer, Refus
         return Ok(Response::new(UnsyncBoxBody::new(StreamBody::new(lines))));
     }
     let (objects, version) = store.list(kind, namespace.as_deref());
-    let is_meant = |object: &&str| query.selector.matches(object) && query.fields.matches(object);
-    let items: Vec<&str> = objects.iter().map(AsRef::as_ref).filter(is_meant).collect();
+    let is_meant = |object: &String| query.selector.matches(object) && query.fields.matches(object);
+    let items: Vec<String> = objects.iter().filter_map(|object| object.text().ok()).filter(is_meant).collect();
     let (name, api_version, items) = (kind.name(), kind.api_version(), items.join(","));
     let list = format!(
         r#"{{"apiVersion":"{api_version}","kind":"{name}List","metadata":{{"resourceVersion":"{version}"}},"items":[{items}]}}"#

@@ -1,6 +1,6 @@
 //! A watch: what changed after a version, then what changes, with bookmarks in between.
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, stream};
@@ -71,7 +71,8 @@ impl Watch {
     fn begin_with_all(&mut self) {
         let (objects, version) = self.store.list(self.kind, self.namespace.as_deref());
         self.seen = version;
-        self.ready = objects.iter().filter(|o| self.is_meant(o)).map(|o| line("ADDED", o)).collect();
+        let texts = objects.iter().filter_map(|object| object.text().ok());
+        self.ready = texts.filter(|text| self.is_meant(text)).map(|text| line("ADDED", &text)).collect();
     }
 
     fn is_meant(&self, object: &str) -> bool {
@@ -104,13 +105,16 @@ impl Watch {
             self.seen = change.version;
             let key = &change.key;
             let here = key.kind == self.kind && self.namespace.as_ref().is_none_or(|only| *only == key.namespace);
-            if here && self.is_meant(&change.object) {
+            if here
+                && let Ok(text) = change.object.text()
+                && self.is_meant(&text)
+            {
                 let type_ = match change.change {
                     ChangeType::Added => "ADDED",
                     ChangeType::Modified => "MODIFIED",
                     ChangeType::Deleted => "DELETED",
                 };
-                self.ready.push_back(line(type_, &change.object));
+                self.ready.push_back(line(type_, &text));
             }
         }
     }
@@ -135,14 +139,14 @@ impl Watch {
             "kind": self.kind.name(),
             "metadata": {"resourceVersion": self.seen.to_string(), "creationTimestamp": null},
         });
-        line("BOOKMARK", &Arc::from(object.to_string()))
+        line("BOOKMARK", &object.to_string())
     }
 }
 
-fn line(type_: &str, object: &Arc<str>) -> Bytes {
+fn line(type_: &str, object: &str) -> Bytes {
     format!("{{\"type\":\"{type_}\",\"object\":{object}}}\n").into()
 }
 
 fn error(refusal: &Refusal) -> Bytes {
-    line("ERROR", &Arc::from(refusal.status().to_string()))
+    line("ERROR", &refusal.status().to_string())
 }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use lambent_api::InstanceRef;
+use lambent_compact::give_back;
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
@@ -120,6 +121,8 @@ impl Table {
     pub(super) fn remove(&mut self, id: &InstanceRef) {
         if let Some(Entry { instance, .. }) = self.instances.remove(&id.uid) {
             self.names.remove(&(instance.namespace.clone(), instance.id.name.clone()));
+            give_back(&mut self.instances);
+            give_back(&mut self.names);
             self.tell(&Event::Gone(instance));
         }
     }

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use lambent_api::{FunctionKey, InstanceRef, Protocol};
+use lambent_api::{FunctionKey, InstanceRef, Name, Protocol};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ pub enum Message {
     /// Nobody grants the slots of a Function that is not the sender's: the others are to claim again.
     Unclaimed,
     /// A slot is wanted for a request that has waited for `waited` seconds.
-    Acquire { id: u64, namespace: String, function: String, waited: f64, again: bool },
+    Acquire { id: u64, namespace: Name, function: Name, waited: f64, again: bool },
     /// It isn't wanted any more.
     Cancel { id: u64 },
     /// A slot is free again.
@@ -34,11 +34,11 @@ pub enum Message {
     Stuck { id: u64 },
 
     /// Slots of one Function that this gateway's callers use, and instances named for stopping.
-    Yielded { namespace: String, function: String, busy: Vec<Busy>, retired: Vec<InstanceRef> },
+    Yielded { namespace: Name, function: Name, busy: Vec<Busy>, retired: Vec<InstanceRef> },
     /// The claim holds. Slots that were granted for ids below `fence` are all in what was yielded.
     Acked { seq: u64, fence: u64 },
     /// One of the yielded slots is free.
-    Released { namespace: String, function: String, uid: String },
+    Released { namespace: Name, function: Name, uid: String },
     /// A slot.
     Granted(Granted),
     /// No slot, for good.

@@ -363,6 +363,17 @@ async fn a_deleted_function_ends_what_runs_and_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_function_that_a_new_list_has_not_is_not_found_and_one_that_it_has_is_served_on() {
+    let mut gateway = Gateway::start(json!({})).await;
+    gateway.apply_revision(1, None);
+    gateway.add(hello).await;
+    gateway.list(&["hello"], &["hello-1"]);
+    assert_eq!(gateway.get("/fn/shop/hello").await.status, 200);
+    gateway.list(&["other"], &["other-1"]);
+    assert_eq!(gateway.get("/fn/shop/hello").await.status, 404);
+}
+
+#[tokio::test]
 async fn a_drain_ends_what_runs_and_answers_who_waits() {
     let mut gateway = Gateway::start(json!({})).await;
     gateway.apply_revision(1, None);

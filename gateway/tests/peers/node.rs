@@ -225,7 +225,7 @@ impl World {
         self.change(Change::Function(FunctionView {
             key,
             settings,
-            revision: Some(revision),
+            revision: Some(revision.into()),
             next: None,
             stalled: None,
         }))

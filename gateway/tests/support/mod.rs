@@ -116,6 +116,14 @@ impl Gateway {
         self.applier.apply(Change::FunctionGone(FunctionKey::new("shop", "hello")));
     }
 
+    /// As after a broken watch: there are no others.
+    pub fn list(&mut self, functions: &[&str], revisions: &[&str]) {
+        let functions = functions.iter().map(|name| FunctionKey::new("shop", *name)).collect();
+        let revisions = revisions.iter().map(|name| RevisionKey::new("shop", *name)).collect();
+        self.applier.apply(Change::OnlyFunctions(functions));
+        self.applier.apply(Change::OnlyRevisions(revisions));
+    }
+
     pub fn apply_revision(&mut self, wanted: u32, not_startable: Option<Reason>) {
         let (key, protocol) = (RevisionKey::new("shop", "hello-1"), self.protocol);
         let stopping = Vec::new();

@@ -53,8 +53,8 @@ fn head(function: &Function, now: Timestamp) -> String {
     let command: Vec<&str> = template.command.iter().chain(&template.args).map(String::as_str).collect();
     let scale = &spec.scale;
     let rows = [
-        ("Name", key.name),
-        ("Namespace", key.namespace),
+        ("Name", key.name.into()),
+        ("Namespace", key.namespace.into()),
         ("URL", status.url.unwrap_or_default()),
         (
             "Ready",
@@ -99,7 +99,7 @@ fn conditions(function: &Function, now: Timestamp) -> String {
 fn revisions_table(revisions: &[Revision], serving: Option<&str>, now: Timestamp) -> String {
     let row = |revision: &Revision| {
         let status = revision.status.clone().unwrap_or_default();
-        let name = revision.key().name;
+        let name = revision.metadata.name.clone().unwrap_or_default();
         // What stops it from starting says more than that it is not ready.
         let trouble = status.conditions.find(ConditionType::Startable).filter(|c| c.status == "False");
         let state = trouble.or_else(|| status.conditions.find(ConditionType::Ready));
