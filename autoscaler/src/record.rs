@@ -2,7 +2,7 @@
 //! Function kept for whoever asks why it has as many instances as it has.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
@@ -43,7 +43,7 @@ pub struct Decision {
 #[derive(Clone, Debug)]
 pub struct Record {
     metrics: Metrics,
-    decisions: Arc<Mutex<HashMap<FunctionKey, VecDeque<Decision>>>>,
+    decisions: Arc<Mutex<BTreeMap<FunctionKey, VecDeque<Decision>>>>,
 }
 
 impl Record {

@@ -16,8 +16,11 @@ use thiserror::Error;
 #[derive(Clone, Debug, Default)]
 pub struct Packer {
     sample: Sample,
-    packed: u64,
+    packed: usize,
 }
+
+/// Texts that are packed with one sample. It takes as much itself as ten of them.
+const SAMPLED: usize = 512;
 
 /// Shared by all that were packed with it, and gone with the last of them.
 type Sample = Arc<str>;
@@ -44,14 +47,14 @@ pub enum PackError {
 }
 
 impl Packer {
-    /// Packs a text. Each time as many have come as ever before, the newest becomes the sample, as
-    /// objects grow a status after they were made; those that are there keep theirs until they are
-    /// packed again.
+    /// Packs a text. Now and then the newest becomes the sample, as objects that change at the same time, all of
+    /// them being scaled down for example, resemble each other most; those that are there keep theirs until they
+    /// are packed again.
     pub fn pack(&mut self, text: &str) -> Packed {
-        self.packed += 1;
-        if self.packed.is_power_of_two() {
+        if self.packed.is_multiple_of(SAMPLED) {
             self.sample = text.into();
         }
+        self.packed += 1;
         let differs = compress_prepend_size_with_dict(text.as_bytes(), self.sample.as_bytes()).into_boxed_slice();
         Packed { sample: self.sample.clone(), differs }
     }
@@ -144,10 +147,10 @@ mod tests {
         };
         let mut packer = Packer::default();
         packer.pack("{}");
-        let packed: Vec<Packed> = (0..100).map(|number| packer.pack(&text(number))).collect();
-        let last = &packed[99];
-        assert!(last.differs.len() < text(99).len() / 5, "{} of {}", last.differs.len(), text(99).len());
-        assert_eq!(last.text().unwrap(), text(99));
+        let packed: Vec<Packed> = (0..200).map(|number| packer.pack(&text(number))).collect();
+        let last = &packed[199];
+        assert!(last.differs.len() < text(199).len() / 5, "{} of {}", last.differs.len(), text(199).len());
+        assert_eq!(last.text().unwrap(), text(199));
     }
 
     #[test]

@@ -3,15 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use lambent_api::FunctionKey;
+use lambent_api::{FunctionKey, Name};
 use lambent_compact::give_back;
 
 /// All members that are known, by Function and name. Of the few that a Function has.
 #[derive(Debug)]
 pub(crate) struct Index<V> {
-    members: HashMap<FunctionKey, Vec<(Box<str>, V)>>,
+    members: HashMap<FunctionKey, Vec<(Name, V)>>,
     /// While everything is being said again: what was said so far.
-    said: Option<HashSet<(FunctionKey, String)>>,
+    said: Option<HashSet<(FunctionKey, Name)>>,
     complete: bool,
 }
 
@@ -29,7 +29,7 @@ impl<V: Clone> Index<V> {
 
     /// One by its name.
     pub(crate) fn get(&self, function: &FunctionKey, name: &str) -> Option<&V> {
-        self.members.get(function)?.iter().find(|(known, _)| **known == *name).map(|(_, member)| member)
+        self.members.get(function)?.iter().find(|(known, _)| known == name).map(|(_, member)| member)
     }
 
     /// The Functions that have any.
@@ -51,11 +51,11 @@ impl<V: Clone> Index<V> {
     /// One is there or has changed.
     pub(crate) fn apply(&mut self, function: &FunctionKey, name: &str, member: V) {
         if let Some(said) = &mut self.said {
-            said.insert((function.clone(), name.to_owned()));
+            said.insert((function.clone(), name.into()));
         }
         // Most Functions have one member or none.
         let all = self.members.entry(function.clone()).or_insert_with(|| Vec::with_capacity(1));
-        match all.binary_search_by(|(known, _)| (**known).cmp(name)) {
+        match all.binary_search_by(|(known, _)| known.as_str().cmp(name)) {
             Ok(at) => all[at].1 = member,
             Err(at) => all.insert(at, (name.into(), member)),
         }
@@ -64,7 +64,7 @@ impl<V: Clone> Index<V> {
     /// One is gone.
     pub(crate) fn gone(&mut self, function: &FunctionKey, name: &str) {
         if let Some(all) = self.members.get_mut(function) {
-            all.retain(|(known, _)| **known != *name);
+            all.retain(|(known, _)| known != name);
             if all.is_empty() {
                 self.members.remove(function);
                 give_back(&mut self.members);
@@ -76,7 +76,7 @@ impl<V: Clone> Index<V> {
     pub(crate) fn completed(&mut self) -> Vec<FunctionKey> {
         self.complete = true;
         let Some(said) = self.said.take() else { return Vec::new() };
-        let all = self.members.iter().flat_map(|(f, all)| all.iter().map(|(name, _)| (f.clone(), name.to_string())));
+        let all = self.members.iter().flat_map(|(f, all)| all.iter().map(|(name, _)| (f.clone(), name.clone())));
         let lost: Vec<_> = all.filter(|key| !said.contains(key)).collect();
         for (function, name) in &lost {
             self.gone(function, name);

@@ -67,6 +67,8 @@ pub struct Config {
     /// Pods that may pull images ahead at once, over all Functions: none if there are no nodes to pull to, 0 if it
     /// is switched off.
     pub pull_ahead: Option<usize>,
+    /// Functions that are looked at concurrently: more where the API server is far away.
+    pub looks: usize,
     /// Makes what is to run before a Revision is made of it. Without one, images are resolved at their registry.
     pub builder: Option<Arc<dyn Builder>>,
 }
@@ -141,7 +143,7 @@ async fn look_at_all<F: Fleet>(context: Arc<Context<F>>, shutdown: CancellationT
         () = shutdown.cancelled() => return,
     }
     let queue = context.queue.clone();
-    looks::run(&queue, |function| look(context.clone(), function), shutdown).await;
+    looks::run(&queue, context.config.looks, |function| look(context.clone(), function), shutdown).await;
 }
 
 async fn look<F: Fleet>(context: Arc<Context<F>>, function: FunctionKey) -> Option<Duration> {

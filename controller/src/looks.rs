@@ -21,16 +21,14 @@ use tokio_util::{
 
 use crate::queue::Queue;
 
-/// Functions that are looked at concurrently.
-const AT_ONCE: usize = 32;
 /// A look that panicked is taken again after this.
 const AFTER_PANIC: Duration = Duration::from_secs(5);
 /// What a look may still take once the controller has to stop: another one may be leading by then.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Looks at whatever the queue has, until `shutdown`. A look tells when to look again if nothing
+/// Looks at whatever the queue has, so many at once, until `shutdown`. A look tells when to look again if nothing
 /// touches the Function before.
-pub(crate) async fn run<L>(queue: &Queue, look: impl Fn(FunctionKey) -> L, shutdown: CancellationToken)
+pub(crate) async fn run<L>(queue: &Queue, at_once: usize, look: impl Fn(FunctionKey) -> L, shutdown: CancellationToken)
 where
     L: Future<Output = Option<Duration>> + Send + 'static,
 {
@@ -49,7 +47,7 @@ where
                 queue.touch(function);
                 continue;
             }
-            function = queue.next(), if looks.running.len() < AT_ONCE => function,
+            function = queue.next(), if looks.running.len() < at_once => function,
         };
         looks.begin(function, &look);
     }
@@ -144,7 +142,7 @@ mod tests {
             sleep(for_).await;
             shutdown.cancel();
         };
-        tokio::join!(run(&queue, look, shutdown.clone()), touching);
+        tokio::join!(run(&queue, 32, look, shutdown.clone()), touching);
         Arc::into_inner(times).unwrap().into_inner()
     }
 

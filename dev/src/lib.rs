@@ -278,6 +278,8 @@ async fn controller(
         public_url: Some(url),
         plain_http_registries: Vec::new(),
         pull_ahead: None,
+        // All that they wait for is in this process.
+        looks: 4,
         builder: Some(Arc::new(Builds::new(fleet.clone(), store))),
     };
     if let Err(error) = lambent_controller::run(config, client, fleet, said, &registry, shutdown).await {

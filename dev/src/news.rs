@@ -1,6 +1,6 @@
 //! What happens to Functions, for whoever looks: the controller's Events as lines, and the table.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::api::events::v1::Event;
@@ -28,7 +28,7 @@ use crate::{
 const DRAW_EVERY: Duration = Duration::from_millis(250);
 
 /// Where the manifest of each Function is.
-pub(crate) type Places = Arc<Mutex<HashMap<FunctionKey, (PathBuf, usize)>>>;
+pub(crate) type Places = Arc<Mutex<BTreeMap<FunctionKey, (PathBuf, usize)>>>;
 
 /// Says what Events say; of a warning also where the manifest is.
 pub(crate) async fn tell_events(client: Client, places: Places) {

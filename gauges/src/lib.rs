@@ -2,7 +2,10 @@
 //! a kilobyte, as each carries its own description; here the text is made while it is read.
 #![warn(missing_docs)]
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use prometheus::{
@@ -20,7 +23,7 @@ pub struct Gauges<const N: usize> {
     desc: Desc,
     labels: [&'static str; 2],
     states: Option<(&'static str, [&'static str; N])>,
-    table: Arc<Mutex<HashMap<Owner, [i64; N]>>>,
+    table: Arc<Mutex<BTreeMap<Owner, [i64; N]>>>,
 }
 
 impl Gauges<1> {

@@ -12,6 +12,9 @@ use crate::{
     lease::Candidate,
 };
 
+/// Functions that are looked at concurrently: nearly all of a look is waiting for the API server.
+const LOOKS: usize = 32;
+
 /// Runs, while it leads, until it is told to stop.
 pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
     let Runtime { client, registry, ready, shutdown, identity } = start("controller", &args.common).await?;
@@ -22,6 +25,7 @@ pub async fn run(args: ControllerArgs) -> anyhow::Result<()> {
         public_url,
         plain_http_registries,
         pull_ahead: Some(pull_ahead),
+        looks: LOOKS,
         builder: None,
     };
     let fleet = KubeFleet::new(client.clone(), common.namespace);

@@ -82,6 +82,16 @@ pub(super) enum Part {
     Scale,
 }
 
+/// A part of a list.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) objects: Vec<Packed>,
+    /// The last one of them, if there are more.
+    pub(super) last: Option<Key>,
+    /// At which that holds.
+    pub(super) version: u64,
+}
+
 /// All objects. Clones are the same store.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<Inner>);
@@ -159,8 +169,18 @@ impl Store {
 
     /// All objects of a kind, in one namespace or all, and the version at which that holds.
     pub(super) fn list(&self, kind: Kind, namespace: Option<&str>) -> (Vec<Packed>, u64) {
+        let Page { objects, version, .. } = self.page(kind, namespace, None, usize::MAX);
+        (objects, version)
+    }
+
+    /// The next objects of a kind, in one namespace or all, after one that was the last so far.
+    pub(super) fn page(&self, kind: Kind, namespace: Option<&str>, after: Option<&Key>, limit: usize) -> Page {
         let state = self.0.state.lock();
-        (state.of_kind(kind, namespace).map(|(_, stored)| stored.text.clone()).collect(), state.version)
+        let mut rest = state.after(kind, namespace, after);
+        let part: Vec<_> = rest.by_ref().take(limit).collect();
+        let last = rest.next().and_then(|_| part.last()).map(|(key, _)| Key::clone(key));
+        let objects = part.into_iter().map(|(_, stored)| stored.text.clone()).collect();
+        Page { objects, last, version: state.version }
     }
 
     /// The keys of all objects of a kind.
@@ -228,9 +248,20 @@ impl State {
     }
 
     fn of_kind(&self, kind: Kind, namespace: Option<&str>) -> impl Iterator<Item = (&Arc<Key>, &Stored)> {
-        let first = Arc::new(Key::new(kind, namespace.unwrap_or_default(), ""));
+        self.after(kind, namespace, None)
+    }
+
+    fn after(
+        &self,
+        kind: Kind,
+        namespace: Option<&str>,
+        last: Option<&Key>,
+    ) -> impl Iterator<Item = (&Arc<Key>, &Stored)> {
+        let before_all = || Key::new(kind, namespace.unwrap_or_default(), "");
+        let first = Arc::new(last.cloned().unwrap_or_else(before_all));
         let namespace = namespace.map(str::to_owned);
-        self.objects.range((Bound::Included(first), Bound::Unbounded)).take_while(move |(key, _)| {
+        // None has an empty name.
+        self.objects.range((Bound::Excluded(first), Bound::Unbounded)).take_while(move |(key, _)| {
             key.kind == kind && namespace.as_ref().is_none_or(|only| *only == key.namespace)
         })
     }

@@ -1,6 +1,9 @@
 //! What a request is about, from its path and query.
 
+use std::fmt;
+
 use http::Uri;
+use lambent_api::Name;
 
 use super::{
     Key, Kind, Refusal,
@@ -56,6 +59,36 @@ pub(super) struct Query {
     pub(super) timeout_seconds: Option<u64>,
     pub(super) selector: Selector,
     pub(super) fields: Fields,
+    /// Who says one is told the rest in further answers.
+    pub(super) limit: Option<usize>,
+    pub(super) after: Option<After>,
+}
+
+/// How far a list in parts has come: what `continue` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct After {
+    /// At which it was begun. Whoever watches from there hears of all that has changed meanwhile.
+    pub(super) version: u64,
+    /// The last object so far.
+    pub(super) namespace: Name,
+    pub(super) name: Name,
+}
+
+impl After {
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        let mut parts = text.split('/');
+        let mut parsed = || {
+            let version = parts.next()?.parse().ok()?;
+            Some(Self { version, namespace: parts.next()?.into(), name: parts.next()?.into() })
+        };
+        parsed().ok_or_else(|| Refusal::BadRequest(format!("continue={text} is none of ours")))
+    }
+}
+
+impl fmt::Display for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.version, self.namespace, self.name)
+    }
 }
 
 impl Query {
@@ -70,6 +103,8 @@ impl Query {
                     query.version = Some(number()?).filter(|version| *version > 0);
                 }
                 "timeoutSeconds" => query.timeout_seconds = Some(number()?),
+                "limit" => query.limit = Some(number()? as usize).filter(|limit| *limit > 0),
+                "continue" if !value.is_empty() => query.after = Some(After::parse(&value)?),
                 "labelSelector" => query.selector = Selector::parse(&value)?,
                 "fieldSelector" => query.fields = Fields::parse(&value)?,
                 _ => {}
@@ -137,5 +172,9 @@ mod tests {
         assert_eq!((query.watch, query.version, query.timeout_seconds), (true, Some(7), Some(9)));
         assert_eq!(query.selector, Selector::parse("a/b=c,d").unwrap());
         assert!(Query::parse(&"/x?resourceVersion=y".parse().unwrap()).is_err());
+        let next = Query::parse(&"/x?limit=5&continue=7%2Fshop%2Fhello".parse().unwrap()).unwrap();
+        let after = After { version: 7, namespace: "shop".into(), name: "hello".into() };
+        assert_eq!((next.limit, next.after), (Some(5), Some(after)));
+        assert!(Query::parse(&"/x?continue=hello".parse().unwrap()).is_err());
     }
 }

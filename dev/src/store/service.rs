@@ -16,16 +16,19 @@ use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxB
 use serde_json::{Value, json};
 
 use super::{
-    Refusal, Store,
-    objects::Part,
+    Key, Refusal, Store,
+    objects::{Page, Part},
     patch::Patch,
-    request::{Query, Target},
+    request::{After, Query, Target},
     scale,
     watch::watch,
 };
 
 /// A larger object is refused, as a server does.
 const MAX_BODY: usize = 3 << 20;
+
+/// Objects of a list that is asked for in parts.
+const PART: usize = 64;
 
 /// An answer: whole, or a watch that goes on.
 pub type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
@@ -89,13 +92,22 @@ fn read_all(store: &Store, target: Target, query: Query) -> Result<Answer, Refus
         let lines = watch(store.clone(), kind, namespace, query).map(|line| line.map(Frame::data));
         return Ok(Response::new(UnsyncBoxBody::new(StreamBody::new(lines))));
     }
-    let (objects, version) = store.list(kind, namespace.as_deref());
+    // In small parts, as far as who asks can take that: the text of all, and what it is read into, would be many times
+    // what the store itself takes.
+    let limit = query.limit.map_or(usize::MAX, |limit| limit.min(PART));
+    let after =
+        query.after.as_ref().map(|After { namespace, name, .. }| Key::new(kind, namespace.clone(), name.clone()));
+    let Page { objects, last, version } = store.page(kind, namespace.as_deref(), after.as_ref(), limit);
+    let version = query.after.as_ref().map_or(version, |after| after.version);
     let is_meant = |object: &String| query.selector.matches(object) && query.fields.matches(object);
     let items: Vec<String> = objects.iter().filter_map(|object| object.text().ok()).filter(is_meant).collect();
     let (name, api_version, items) = (kind.name(), kind.api_version(), items.join(","));
-    let list = format!(
-        r#"{{"apiVersion":"{api_version}","kind":"{name}List","metadata":{{"resourceVersion":"{version}"}},"items":[{items}]}}"#
-    );
+    let mut metadata = json!({"resourceVersion": version.to_string()});
+    if let Some(Key { namespace, name, .. }) = last {
+        metadata["continue"] = After { version, namespace, name }.to_string().into();
+    }
+    let list =
+        format!(r#"{{"apiVersion":"{api_version}","kind":"{name}List","metadata":{metadata},"items":[{items}]}}"#);
     Ok(whole(StatusCode::OK, list.into()))
 }
 
@@ -116,7 +128,7 @@ fn create(store: &Store, target: &Target, body: &[u8]) -> Result<Answer, Refusal
     let name =
         said("name").or_else(generated).ok_or_else(|| Refusal::Invalid("metadata.name is missing".to_owned()))?;
     let namespace = target.namespace.clone().or_else(|| said("namespace")).unwrap_or_else(|| "default".to_owned());
-    let key = super::Key::new(target.kind, namespace, name);
+    let key = Key::new(target.kind, namespace, name);
     store.create(key, object).map(|object| json_answer(StatusCode::CREATED, &object))
 }
 

@@ -45,6 +45,38 @@ async fn a_watcher_sees_what_is_there_and_what_changes() {
 }
 
 #[tokio::test]
+async fn a_long_list_comes_in_parts_and_nothing_that_changes_meanwhile_is_missed() {
+    let store = Store::default();
+    let functions: Api<Function> = api(&store);
+    for name in ["a", "b", "c", "d", "e"] {
+        functions.create(&PostParams::default(), &function(name)).await.unwrap();
+    }
+    let names = |items: &[Function]| items.iter().map(ResourceExt::name_any).collect::<String>();
+    let first = functions.list(&ListParams::default().limit(2)).await.unwrap();
+    assert_eq!((names(&first.items), first.metadata.resource_version.as_deref()), ("ab".to_owned(), Some("5")));
+    for name in ["a", "c"] {
+        functions.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    let rest = ListParams::default().limit(500).continue_token(first.metadata.continue_.as_deref().unwrap());
+    let rest = functions.list(&rest).await.unwrap();
+    assert_eq!((names(&rest.items), rest.metadata.continue_.as_deref()), ("de".to_owned(), None));
+    let mut events = functions
+        .watch(&WatchParams::default(), rest.metadata.resource_version.as_deref().unwrap())
+        .await
+        .unwrap()
+        .boxed();
+    for name in ["a", "c"] {
+        let event = events.try_next().await.unwrap().unwrap();
+        assert!(matches!(event, WatchEvent::Deleted(function) if function.name_any() == name));
+    }
+    for number in 0..PART {
+        functions.create(&PostParams::default(), &function(&format!("f-{number}"))).await.unwrap();
+    }
+    assert_eq!(functions.list(&ListParams::default().limit(500)).await.unwrap().items.len(), PART);
+    assert_eq!(functions.list(&ListParams::default()).await.unwrap().items.len(), PART + 3);
+}
+
+#[tokio::test]
 async fn a_status_is_applied_with_the_clients_own_words() {
     let store = Store::default();
     let functions: Api<Function> = api(&store);

@@ -53,6 +53,9 @@ impl fmt::Display for Exit {
     }
 }
 
+/// Room for a line of a supervisor, of which a process has two or three in its life; longer ones come in pieces.
+const LINE: usize = 256;
+
 /// A supervisor with the process that it was told to run.
 pub(super) struct Process {
     supervisor: Child,
@@ -106,7 +109,7 @@ pub(super) async fn spawn(
     let stderr = reader(supervisor.stderr.take().map(|pipe| Box::new(pipe) as Pipe), Channel::Stderr);
     Ok(Process {
         supervisor,
-        said: BufReader::new(said),
+        said: BufReader::with_capacity(LINE, said),
         orders,
         readers: [stdout, stderr],
         last_line,

@@ -33,8 +33,8 @@ const ASLEEP: usize = 1000;
 const CROWD: usize = 100;
 /// So long nothing of a Function is left that is only waited for to be asleep.
 const ASLEEP_FOR: Duration = Duration::from_millis(300);
-/// Longer than any pause between two of a thousand first starts.
-const SETTLED_FOR: Duration = Duration::from_secs(4);
+/// Longer than any pause between two of a thousand first starts, and than anything of them is remembered.
+const SETTLED_FOR: Duration = Duration::from_secs(35);
 
 /// Measures.
 pub async fn run(plan: Plan) -> Rows {
