@@ -35,6 +35,8 @@ const CROWD: usize = 100;
 const ASLEEP_FOR: Duration = Duration::from_millis(300);
 /// Longer than any pause between two of a thousand first starts, and than anything of them is remembered.
 const SETTLED_FOR: Duration = Duration::from_secs(35);
+/// The same for one that has next to nothing to do.
+const BEGUN_WITHIN: Duration = Duration::from_secs(4);
 
 /// Measures.
 pub async fn run(plan: Plan) -> Rows {
@@ -150,7 +152,7 @@ async fn memory(plan: &Plan) -> Rows {
             let dev = Dev::start(&plan.folder, functions, &json!({"scale": {"idle": "1s"}})).await?;
             dev.answers(functions.saturating_sub(1)..functions).await;
             columns.push(format!("{name}, load"), begun.elapsed().as_secs_f64());
-            dev.sleeps(SETTLED_FOR).await;
+            dev.sleeps(if functions == ASLEEP { SETTLED_FOR } else { BEGUN_WITHIN }).await;
             columns.push(name, process::resident(&[dev.pid()]));
             columns.push(format!("{name}, heap"), process::anonymous(dev.pid())?);
         }
