@@ -10,7 +10,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use lambent_api::{Function, FunctionKey, Revision, Settings, meta::GROUP};
-use lambent_compact::{PackError, Packed, Packer};
+use lambent_compact::{Packed, Packer};
 use lambent_fleet::{Event, Fleet};
 use serde::de::DeserializeOwned;
 
@@ -27,12 +27,14 @@ pub(crate) enum Kept {
 
 impl Kept {
     fn new(function: Watched, packer: &mut Packer) -> Self {
-        let packed = function.0.and_then(|function| {
-            let error =
-                |error: PackError| InvalidObject { error: error.to_string(), metadata: function.metadata.clone() };
-            packer.pack_value(&function).map_err(error)
-        });
-        packed.map_or_else(|invalid| Self::Unreadable(Arc::new(invalid)), Self::Readable)
+        let invalid = match function.0 {
+            Err(invalid) => invalid,
+            Ok(function) => match packer.pack_value(&function) {
+                Ok(packed) => return Self::Readable(packed),
+                Err(error) => InvalidObject { error: error.to_string(), metadata: function.metadata },
+            },
+        };
+        Self::Unreadable(Arc::new(invalid))
     }
 
     /// The Function.

@@ -203,7 +203,9 @@ fn what_the_objects_tell_anyway_can_be_forgotten_and_nothing_else() {
     assert!(is_kept(&|memory| memory.errors.failed(now)));
     assert!(is_kept(&|memory| memory.revision("r").refused(reason(), now)));
     assert!(is_kept(&|memory| memory.unreadable = Some("words".into())));
-    assert!(is_kept(&|memory| drop(memory.rollout.since(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, now))));
+    assert!(is_kept(&|memory| {
+        memory.rollout.since(Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, now);
+    }));
     assert!(is_kept(&|memory| memory.written.set(FunctionStatus::default(), now)), "the cache may not show it yet");
     let mut memory = asleep();
     memory.written.set(FunctionStatus::default(), now);
