@@ -19,12 +19,11 @@ pub struct Arrivals {
 impl Arrivals {
     /// Takes the number that have arrived in all.
     pub fn observe(&mut self, total: u64, now: Instant) {
-        let since = *self.since.get_or_insert(now);
-        if total < self.total {
-            // Another gateway counts from zero.
+        // At first it isn't known when they came; and another gateway counts from zero.
+        let Some(since) = self.since.filter(|_| total >= self.total) else {
             *self = Self { total, since: Some(now), at_start: total, ..Self::default() };
             return;
-        }
+        };
         self.total = total;
         let length = now.duration_since(since);
         if length >= SECOND {

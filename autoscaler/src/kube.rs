@@ -7,10 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
-    core::DeserializeGuard,
     runtime::{WatchStreamExt, watcher},
 };
-use lambent_api::{ConditionType, Conditions, Function, FunctionKey, Name, Revision, RevisionKey, Settings};
+use lambent_api::{ConditionType, Conditions, Function, FunctionKey, Guarded, Name, Revision, RevisionKey, Settings};
 use lambent_compact::Shared;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -27,21 +26,21 @@ use crate::{
 const CALL: Duration = Duration::from_secs(5);
 
 /// Follows Functions until the receiver is gone.
-pub async fn functions(api: Api<DeserializeGuard<Function>>, to: mpsc::Sender<Input>) {
+pub async fn functions(api: Api<Guarded<Function>>, to: mpsc::Sender<Input>) {
     let mut shared = Shared::default();
     let view = |f: &Function| Input::Function(function_view(f, &mut shared));
     follow(api, to, FunctionKey::of, view, Input::FunctionGone, Input::OnlyFunctions).await;
 }
 
 /// Follows Revisions until the receiver is gone.
-pub async fn revisions(api: Api<DeserializeGuard<Revision>>, to: mpsc::Sender<Input>) {
+pub async fn revisions(api: Api<Guarded<Revision>>, to: mpsc::Sender<Input>) {
     let view = |r: &Revision| Input::Revision(revision_view(r));
     follow(api, to, RevisionKey::of, view, Input::RevisionGone, Input::OnlyRevisions).await;
 }
 
 /// One that can't be read stays as it was known last; that is the controller's to complain about.
 async fn follow<K, Key>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Guarded<K>>,
     to: mpsc::Sender<Input>,
     key: fn(&ObjectMeta) -> Key,
     mut view: impl FnMut(&K) -> Input,
@@ -50,7 +49,7 @@ async fn follow<K, Key>(
 ) where
     K: Clone + std::fmt::Debug + Send + 'static,
     Key: Eq + Hash,
-    DeserializeGuard<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    Guarded<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     // In the list that is being told.
     let mut listed: HashSet<Key> = HashSet::new();

@@ -1,8 +1,9 @@
 //! What is known of one Revision: its count, its load, what was asked for and not yet seen.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -55,14 +56,41 @@ pub struct RevisionState {
     pub introduced: bool,
     key: RevisionKey,
     written: u32,
+    /// None while it sleeps, as nearly all do nearly all the time.
+    activity: Option<Box<Activity>>,
+}
+
+/// What goes on with a Revision, or went on lately.
+#[derive(Default)]
+struct Activity {
     /// What was ordered and is not yet seen.
     pending: Option<Pending>,
     raised: Option<Instant>,
     asked: Option<Asked>,
     named: Vec<(InstanceRef, Instant)>,
-    loads: HashMap<SocketAddr, (Load, Instant)>,
+    loads: BTreeMap<SocketAddr, (Load, Instant)>,
     window: Window,
     arrivals: Arrivals,
+}
+
+static ASLEEP: LazyLock<Activity> = LazyLock::new(Activity::default);
+
+impl Activity {
+    fn pending(&self, now: Instant) -> Option<u32> {
+        self.pending.filter(|pending| now.duration_since(pending.at) < PATIENCE).map(|pending| pending.to)
+    }
+
+    fn has_asked_lately(&self, now: Instant) -> bool {
+        let limit = |asked: Asked| if asked.answered { ASK_EVERY } else { PATIENCE };
+        self.asked.is_some_and(|asked| now.duration_since(asked.at) < limit(asked))
+    }
+
+    /// Lets go of what counts no longer. Whether nothing is left but the past of instances that are gone.
+    fn forget_what_is_over(&mut self, now: Instant) -> bool {
+        self.loads.retain(|_, (_, at)| now.duration_since(*at) < REPEATED_WITHIN);
+        self.named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
+        self.loads.is_empty() && self.named.is_empty() && self.pending(now).is_none() && !self.has_asked_lately(now)
+    }
 }
 
 impl RevisionState {
@@ -75,24 +103,26 @@ impl RevisionState {
             introduced: false,
             key: view.key.clone(),
             written: view.wanted,
-            pending: None,
-            raised: None,
-            asked: None,
-            named: Vec::new(),
-            loads: HashMap::new(),
-            window: Window::default(),
-            arrivals: Arrivals::default(),
+            activity: None,
         }
+    }
+
+    fn activity(&self) -> &Activity {
+        self.activity.as_deref().unwrap_or(&ASLEEP)
+    }
+
+    fn activity_mut(&mut self) -> &mut Activity {
+        self.activity.get_or_insert_default()
     }
 
     /// Takes what the API server says.
     pub fn observe(&mut self, view: &RevisionView, now: Instant) {
         if view.wanted > self.written {
-            self.raised.get_or_insert(now);
+            self.activity_mut().raised.get_or_insert(now);
         }
         (self.written, self.proven) = (view.wanted, view.proven);
-        if self.pending.is_some_and(|pending| pending.to == view.wanted) {
-            self.pending = None;
+        if let Some(activity) = &mut self.activity {
+            activity.pending.take_if(|pending| pending.to == view.wanted);
         }
     }
 
@@ -102,14 +132,15 @@ impl RevisionState {
     }
 
     fn pending(&self, now: Instant) -> Option<u32> {
-        self.pending.filter(|pending| now.duration_since(pending.at) < PATIENCE).map(|pending| pending.to)
+        self.activity().pending(now)
     }
 
     /// The last order has failed: what the API server says holds. Whether that is something else
     /// than the order was about, and not just to be seen yet.
     pub fn clear(&mut self) -> bool {
-        self.asked = None;
-        self.pending.take().is_some_and(|pending| pending.from != self.written)
+        let Some(activity) = &mut self.activity else { return false };
+        activity.asked = None;
+        activity.pending.take().is_some_and(|pending| pending.from != self.written)
     }
 
     /// More instances. None while a write is on its way: the next one would be about a count that
@@ -118,14 +149,14 @@ impl RevisionState {
         if self.pending(now).is_some() || to <= self.written {
             return None;
         }
-        self.raised = Some(now);
-        self.asked = None;
+        let activity = self.activity_mut();
+        (activity.raised, activity.asked) = (Some(now), None);
         Some(self.write(to, None, reason, now))
     }
 
     fn write(&mut self, to: u32, stopping: Option<Vec<InstanceRef>>, reason: Reason, now: Instant) -> Order {
         let from = self.written;
-        self.pending = Some(Pending { from, to, at: now });
+        self.activity_mut().pending = Some(Pending { from, to, at: now });
         let (function, revision) = (self.function.clone(), self.key.clone());
         let Load { queued, in_flight, ready, .. } = self.load(now);
         Order::Write(Write { function, revision, from, to, stopping, reason, seen: Seen { queued, in_flight, ready } })
@@ -133,49 +164,48 @@ impl RevisionState {
 
     /// Fewer instances: first the gateways must stop using them.
     pub fn ask_to_retire(&mut self, keep: u32, reason: Reason, now: Instant) -> Option<Order> {
-        let asked_lately = self
-            .asked
-            .is_some_and(|asked| now.duration_since(asked.at) < if asked.answered { ASK_EVERY } else { PATIENCE });
-        if asked_lately || self.pending(now).is_some() || self.written <= keep {
+        if self.activity().has_asked_lately(now) || self.pending(now).is_some() || self.written <= keep {
             return None;
         }
-        self.asked = Some(Asked { keep, reason, at: now, answered: false });
+        self.activity_mut().asked = Some(Asked { keep, reason, at: now, answered: false });
         Some(Order::Retire { revision: self.key.clone(), keep })
     }
 
     /// The gateways have stopped using these: count and names go in one patch.
     pub fn lower(&mut self, retired: Retired, now: Instant) -> Option<Order> {
-        let asked = self.asked.as_mut()?;
+        let asked = self.activity.as_mut()?.asked.as_mut()?;
         (asked.answered, asked.at) = (true, now);
         let Asked { keep, reason, .. } = *asked;
         let to = retired.left.clamp(keep, self.written.max(keep));
         if to >= self.written || self.pending(now).is_some() {
             return None;
         }
-        self.named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
         let known: Vec<InstanceRef> = self.stopping();
-        self.named.extend(retired.instances.into_iter().filter(|i| !known.contains(i)).map(|i| (i, now)));
+        let named = &mut self.activity_mut().named;
+        named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
+        named.extend(retired.instances.into_iter().filter(|i| !known.contains(i)).map(|i| (i, now)));
         let names = self.stopping();
         Some(self.write(to, Some(names), reason, now))
     }
 
     /// The instances that were named lately.
     fn stopping(&self) -> Vec<InstanceRef> {
-        self.named.iter().map(|(instance, _)| instance.clone()).collect()
+        self.activity().named.iter().map(|(instance, _)| instance.clone()).collect()
     }
 
     /// Takes what a gateway says.
     pub fn take_load(&mut self, gateway: SocketAddr, load: Load, settings: &Settings, now: Instant) {
+        let activity = self.activity_mut();
         if load.serving {
-            self.arrivals.observe(load.arrived, now);
+            activity.arrivals.observe(load.arrived, now);
         }
-        self.loads.insert(gateway, (load, now));
-        let load = self.load(now);
-        if load.starting == 0 && load.ready >= self.written {
-            self.raised = None;
+        activity.loads.insert(gateway, (load, now));
+        let (load, needed, written) = (self.load(now), self.needed_now(settings, now), self.written);
+        let activity = self.activity_mut();
+        if load.starting == 0 && load.ready >= written {
+            activity.raised = None;
         }
-        let needed = self.needed_now(settings, now);
-        self.window.record(needed, now, settings.idle);
+        activity.window.record(needed, now, settings.idle);
     }
 
     /// While something waits nothing can go.
@@ -192,42 +222,40 @@ impl RevisionState {
 
     /// A gateway's numbers hold no longer.
     pub fn forget_load(&mut self, gateway: SocketAddr) {
-        self.loads.remove(&gateway);
+        if let Some(activity) = &mut self.activity {
+            activity.loads.remove(&gateway);
+        }
     }
 
     /// Whether a gateway sends new requests to it, as far as it has said.
     pub fn serves_at(&self, gateway: SocketAddr) -> bool {
-        self.loads.get(&gateway).is_some_and(|(load, _)| load.serving)
+        self.activity().loads.get(&gateway).is_some_and(|(load, _)| load.serving)
     }
 
     /// A gateway sends new requests to another Revision.
     pub fn no_longer_serves(&mut self, gateway: SocketAddr) {
-        if let Some((load, _)) = self.loads.get_mut(&gateway) {
+        if let Some((load, _)) = self.activity.as_mut().and_then(|activity| activity.loads.get_mut(&gateway)) {
             (load.serving, load.queued) = (false, 0);
         }
     }
 
     /// Lets go of what counts no longer: a Revision that sleeps takes next to no memory.
     pub fn forget_what_is_over(&mut self, now: Instant) {
-        self.loads.retain(|_, (_, at)| now.duration_since(*at) < REPEATED_WITHIN);
-        self.named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
-        if self.loads.is_empty() {
-            self.loads = HashMap::new();
-        }
-        if self.named.is_empty() {
-            self.named = Vec::new();
-        }
+        let none_left = self.written == 0;
+        self.activity.take_if(|activity| activity.forget_what_is_over(now) && none_left);
     }
 
     /// The numbers of gateways that are no more hold no longer.
     pub fn keep_loads(&mut self, of: &BTreeSet<SocketAddr>) {
-        self.loads.retain(|gateway, _| of.contains(gateway));
+        if let Some(activity) = &mut self.activity {
+            activity.loads.retain(|gateway, _| of.contains(gateway));
+        }
     }
 
     /// The load over all gateways.
     pub fn load(&self, now: Instant) -> Load {
         let mut sum = Load::default();
-        let fresh = self.loads.values().filter(|(_, at)| now.duration_since(*at) < REPEATED_WITHIN);
+        let fresh = self.activity().loads.values().filter(|(_, at)| now.duration_since(*at) < REPEATED_WITHIN);
         for (load, _) in fresh {
             sum.serving |= load.serving;
             sum.in_flight += load.in_flight;
@@ -244,17 +272,18 @@ impl RevisionState {
 
     /// Requests a second that keep coming.
     pub fn arriving(&self) -> f64 {
-        self.arrivals.sustained()
+        self.activity().arrivals.sustained()
     }
 
     /// Seconds since instances were last ordered that have not all answered.
     pub fn starting_for(&self, now: Instant) -> f64 {
-        self.raised.map_or(0.0, |at| now.duration_since(at).as_secs_f64())
+        self.activity().raised.map_or(0.0, |at| now.duration_since(at).as_secs_f64())
     }
 
     /// The most instances that were needed within the last `scale.idle`. What was said last counts
     /// until it is said anew, so that a window of a second does not fall between two messages.
     pub fn needed(&mut self, settings: &Settings, now: Instant) -> u32 {
-        self.window.max(now, settings.idle).max(self.needed_now(settings, now))
+        let lately = self.activity.as_mut().map_or(0, |activity| activity.window.max(now, settings.idle));
+        lately.max(self.needed_now(settings, now))
     }
 }

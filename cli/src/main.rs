@@ -15,6 +15,7 @@ mod roles;
 use std::process::ExitCode;
 
 use clap::Parser;
+use lambent_dev::reader;
 use lambent_fleet::process::supervise;
 use tokio::runtime::{Builder, Runtime};
 
@@ -29,9 +30,11 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before all else, and not among the commands: it is part of each cold start of `lambent dev`.
-    if std::env::args_os().nth(1).is_some_and(|first| first == supervise::ARGUMENT) {
-        return supervise::main();
+    // Parts of `lambent dev`, which are no commands. Before all else: the first is in the way of each cold start.
+    match std::env::args_os().nth(1) {
+        Some(first) if first == supervise::ARGUMENT => return supervise::main(),
+        Some(first) if first == reader::ARGUMENT => return reader::main(),
+        _ => {}
     }
     let cli = Cli::parse();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
@@ -51,13 +54,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// `lambent dev` has one worker for all roles, as their work is little, and each thread has a heap of
+/// `lambent dev` has one thread for all roles, as their work is little, and each thread has a heap of
 /// its own, of which the next Function may use what only this thread has freed. Callers' threads are the gateway's.
 fn runtime(cli: &Cli) -> anyhow::Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    if matches!(cli.command, Command::Dev(_)) {
-        builder.worker_threads(1);
-    }
+    let mut builder = match cli.command {
+        Command::Dev(_) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
     Ok(builder.enable_all().build()?)
 }
 

@@ -6,10 +6,9 @@ use futures::{Stream, StreamExt, TryStreamExt, future, stream::BoxStream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Resource, ResourceExt,
-    core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{WatchStreamExt, watcher},
 };
-use lambent_api::{Function, FunctionKey, Revision, Settings, meta::GROUP};
+use lambent_api::{Function, FunctionKey, Guarded, Revision, Settings, Unreadable, meta::GROUP};
 use lambent_compact::{Packed, Packer};
 use lambent_fleet::{Event, Fleet};
 use serde::de::DeserializeOwned;
@@ -22,7 +21,7 @@ pub(crate) enum Kept {
     /// Its JSON.
     Readable(Packed),
     /// It can't be read.
-    Unreadable(Arc<InvalidObject>),
+    Unreadable(Arc<Unreadable>),
 }
 
 impl Kept {
@@ -31,7 +30,7 @@ impl Kept {
             Err(invalid) => invalid,
             Ok(function) => match packer.pack_value(&function) {
                 Ok(packed) => return Self::Readable(packed),
-                Err(error) => InvalidObject { error: error.to_string(), metadata: function.metadata },
+                Err(error) => Unreadable { error: error.to_string(), metadata: function.metadata },
             },
         };
         Self::Unreadable(Arc::new(invalid))
@@ -41,14 +40,14 @@ impl Kept {
     pub(crate) fn unpacked(&self) -> Watched {
         let invalid = match self {
             Self::Unreadable(invalid) => {
-                InvalidObject { error: invalid.error.clone(), metadata: invalid.metadata.clone() }
+                Unreadable { error: invalid.error.clone(), metadata: invalid.metadata.clone() }
             }
             Self::Readable(packed) => match packed.value::<Function>() {
-                Ok(function) => return DeserializeGuard(Ok(function)),
-                Err(error) => InvalidObject { error: error.to_string(), metadata: ObjectMeta::default() },
+                Ok(function) => return Guarded(Ok(function)),
+                Err(error) => Unreadable { error: error.to_string(), metadata: ObjectMeta::default() },
             },
         };
-        DeserializeGuard(Err(invalid))
+        Guarded(Err(invalid))
     }
 }
 
@@ -97,7 +96,7 @@ fn keep_valid_settings<F>(context: &Context<F>, key: &FunctionKey, now: &Watched
 /// Follows the Revisions.
 pub(crate) async fn revisions<F: Fleet>(context: Arc<Context<F>>) {
     let mut packer = Packer::default();
-    let mut events = watched::<DeserializeGuard<Revision>, _>(&context, "Revisions");
+    let mut events = watched::<Guarded<Revision>, _>(&context, "Revisions");
     while let Some(event) = events.next().await {
         let touched = match event {
             watcher::Event::Init => {
@@ -136,7 +135,7 @@ fn owner(revision: &Revision) -> FunctionKey {
 }
 
 /// One that can't be read stays as it was known last.
-fn readable(revision: DeserializeGuard<Revision>) -> Option<Revision> {
+fn readable(revision: Guarded<Revision>) -> Option<Revision> {
     let invalid = match revision.0 {
         Ok(revision) => return Some(revision),
         Err(invalid) => invalid,

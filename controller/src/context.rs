@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use kube::{Client, core::DeserializeGuard};
-use lambent_api::{Function, FunctionKey, Revision};
+use kube::Client;
+use lambent_api::{Function, FunctionKey, Guarded, Revision};
 use lambent_compact::{Packed, give_back};
 use lambent_fleet::Instance;
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A Function as it is watched: one that can't be read must not stop the others.
-pub(crate) type Watched = DeserializeGuard<Function>;
+pub(crate) type Watched = Guarded<Function>;
 
 /// Connections that are being tried at once. Each is a socket and a timer.
 const PROBES: usize = 1024;

@@ -46,9 +46,7 @@ type Holders = BTreeMap<FunctionKey, (PathBuf, usize)>;
 /// # Errors
 /// If one of the paths itself can't be read.
 pub(crate) fn look(paths: &[PathBuf], processes: bool, known: &mut Known) -> io::Result<Wanted> {
-    let wanted = judge(find(paths)?, processes, known);
-    manifest::forget();
-    Ok(wanted)
+    Ok(judge(find(paths)?, processes, known))
 }
 
 fn judge(found: Found, processes: bool, known: &mut Known) -> Wanted {

@@ -20,6 +20,7 @@ pub mod manifest;
 mod news;
 mod notices;
 mod pods;
+pub mod reader;
 pub mod screen;
 pub mod source;
 pub mod state_dir;
@@ -58,10 +59,10 @@ use tracing::{info, warn};
 use crate::{
     build::Builds,
     face::Face,
-    files::Wanted,
     loader::Loader,
-    manifest::{COMMAND, Manifest},
+    manifest::COMMAND,
     news::Places,
+    reader::{Asked, Look},
     screen::Screen,
     state_dir::{Endpoint, StateDir},
     store::{Key, Kind, Store},
@@ -98,8 +99,8 @@ pub struct Config {
     pub state: Vec<PathBuf>,
     /// How long requests may go on when it stops.
     pub drain: Duration,
-    /// The program that supervises instances: ours.
-    pub supervisor: PathBuf,
+    /// This program: it also supervises instances and reads manifests, in processes of their own.
+    pub program: PathBuf,
 }
 
 /// Why it can't run.
@@ -136,20 +137,22 @@ pub enum Error {
 /// # Errors
 /// If it can't start, or a part of it ends.
 pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) -> Result<(), Error> {
-    let Config { paths, listen, engine, state, drain, supervisor } = config;
+    let Config { paths, listen, engine, state, drain, program } = config;
     let public = TcpListener::bind(listen).await.map_err(|error| Error::Listen(listen, error))?;
     let listen = public.local_addr().map_err(|error| Error::Listen(listen, error))?;
     let state = StateDir::create(&state)?;
     let output = OutputFiles::new(state.output());
     let store = Store::default();
     let places = Places::default();
-    let mut loader = Loader::new(paths, !matches!(engine, EngineChoice::Named(_)), store.clone(), places.clone());
+    let processes = !matches!(engine, EngineChoice::Named(_));
+    let mut loader = Loader::new(paths, processes, program.clone(), store.clone(), places.clone());
     let first = loader.look().await.map_err(Error::Paths)?;
     let engine = Arc::new(choose(engine).await?);
     say_what_is_there(&first, &engine).await;
-    loader.begin(&first);
+    // Before callers are served, so that whoever calls at once finds it.
+    let ground = loader.apply(first);
     let shown = Arc::new(news::Shown(output.clone()));
-    let fleet = ProcessFleet::new(FleetConfig { supervisor, engine, output: shown });
+    let fleet = ProcessFleet::new(FleetConfig { supervisor: program, engine, output: shown });
 
     let client = store::client(store.clone());
     let registry = Registry::new();
@@ -198,7 +201,7 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     let controller =
         controller(url.clone(), client, fleet.clone(), store.clone(), said, registry.clone(), roles_end.clone());
     tasks.spawn(named("the controller", controller));
-    tasks.spawn(named("the files", loader.run(first)));
+    tasks.spawn(named("the files", loader.run(ground)));
     tasks.spawn(announce(url, is_ready));
 
     let result = tokio::select! {
@@ -299,27 +302,26 @@ async fn choose(choice: EngineChoice) -> Result<Engines, Error> {
     }
 }
 
-async fn say_what_is_there(wanted: &Wanted, engines: &Engines) {
-    if wanted.functions.is_empty() {
+async fn say_what_is_there(look: &Look, engines: &Engines) {
+    if look.functions.is_empty() {
         warn!("no Function is there yet; `lambent new hello --template python` makes one");
     }
-    let images: Vec<_> = wanted.functions.iter().filter(|(_, (_, source))| source.is_none()).collect();
+    let images: Vec<_> = look.functions.iter().filter(|(_, asked)| !asked.is_process).collect();
     if !images.is_empty() {
         // Only looked for where an image is to be run: a client may take its time to say no.
         let engine = engines.get().await;
-        images.iter().for_each(|(key, (manifest, _))| say_what_runs_an_image(key, manifest, engine));
+        images.iter().for_each(|(key, asked)| say_what_runs_an_image(key, asked, engine));
     }
-    let functions = wanted.functions.values().map(|(manifest, source)| (&manifest.function, source.is_some()));
-    notices::notices(functions).iter().for_each(|notice| info!("{notice}"));
+    look.notices.iter().for_each(|notice| info!("{notice}"));
 }
 
-fn say_what_runs_an_image(key: &FunctionKey, manifest: &Manifest, engine: Result<&Engine, NoEngine>) {
+fn say_what_runs_an_image(key: &FunctionKey, asked: &Asked, engine: Result<&Engine, NoEngine>) {
     let why = match engine {
         Ok(engine) => return info!("{key} runs its image with {}", engine.name()),
         Err(NoEngine::Off) => "--engine process runs no images",
         Err(NoEngine::NotFound) => "no container engine was found",
     };
-    let (file, line) = (manifest.file.display(), manifest.line);
+    let (file, line) = (asked.file.display(), asked.line);
     warn!("{file}:{line}: {key} can't run here: it has no annotation {COMMAND}, and {why}");
 }
 

@@ -8,16 +8,18 @@ use std::{
     time::Duration,
 };
 
-use lambent_api::{Function, FunctionKey};
+use lambent_api::FunctionKey;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::{sync::mpsc, task::spawn_blocking, time::timeout};
+use serde_json::Value;
+use tokio::{sync::mpsc, time::timeout};
 use tracing::{error, info, warn};
 
 use crate::{
-    files::{self, Known, Wanted},
-    manifest::{Manifest, Problem},
+    files::Known,
+    manifest::Problem,
     news::Places,
-    source::Source,
+    reader::{self, Asked, Ground, Look, Request},
+    source,
     store::{Key, Kind, Store},
 };
 
@@ -33,6 +35,8 @@ pub(crate) struct Loader {
     paths: Vec<PathBuf>,
     /// Whether commands are run; else images are.
     processes: bool,
+    /// What reads: this program.
+    program: PathBuf,
     store: Store,
     known: Known,
     told: BTreeSet<Problem>,
@@ -45,10 +49,11 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    pub(crate) fn new(paths: Vec<PathBuf>, processes: bool, store: Store, places: Places) -> Self {
+    pub(crate) fn new(paths: Vec<PathBuf>, processes: bool, program: PathBuf, store: Store, places: Places) -> Self {
         Self {
             paths,
             processes,
+            program,
             store,
             known: Known::new(),
             told: BTreeSet::new(),
@@ -58,64 +63,52 @@ impl Loader {
         }
     }
 
-    /// Looks at the files, on a thread where that keeps nobody waiting: a thousand take a second.
+    /// Looks at the files.
     ///
     /// # Errors
-    /// If one of the paths can't be read.
-    pub(crate) async fn look(&mut self) -> std::io::Result<Wanted> {
-        let (paths, processes, mut known) = (self.paths.clone(), self.processes, self.known.clone());
-        let look = move || files::look(&paths, processes, &mut known).map(|wanted| (wanted, known));
-        let wanted;
-        (wanted, self.known) = spawn_blocking(look).await.map_err(std::io::Error::other)??;
-        for problem in wanted.problems.difference(&self.told) {
+    /// If one of the paths can't be read, or none can.
+    pub(crate) async fn look(&mut self) -> std::io::Result<Look> {
+        let request = Request::new(&self.paths, self.processes, &self.known);
+        let look;
+        (look, self.known) = reader::look(&self.program, &request).await?;
+        for problem in look.problems.difference(&self.told) {
             error!("{problem}");
         }
-        if wanted.problems.is_empty() && !self.told.is_empty() {
+        if look.problems.is_empty() && !self.told.is_empty() {
             info!("all manifests are well again");
         }
-        self.told.clone_from(&wanted.problems);
-        Ok(wanted)
+        self.told.clone_from(&look.problems);
+        Ok(look)
     }
 
-    /// Carries out what was found first, so that whoever calls at once finds it.
-    pub(crate) fn begin(&mut self, first: &Wanted) {
-        for (manifest, source) in first.functions.values() {
-            self.put(manifest, source.as_ref());
-        }
-    }
-
-    /// Carries out what was found, and what follows from every change. Never ends.
-    pub(crate) async fn run(mut self, first: Wanted) {
+    /// Carries out what follows from every change. Never ends.
+    pub(crate) async fn run(mut self, mut ground: Ground) {
         let (sender, mut changes) = mpsc::channel(1);
         let mut watcher = watcher(sender.clone());
         let mut watched = Watched::new();
-        let mut wanted = first;
         loop {
             if let Some(watcher) = &mut watcher
-                && watch(watcher, &mut watched, &wanted.watched)
+                && watch(watcher, &mut watched, &ground.watched)
             {
                 // It may have changed before it was watched.
                 let _ = sender.try_send(());
             }
-            self.apply(&wanted);
-            let partial = wanted.partial;
-            // The store has it all; what was read is not kept for the hours until the next change.
-            drop(wanted);
-            wanted = self.next(&mut changes, partial).await;
+            let look = self.next(&mut changes, ground.partial).await;
+            ground = self.apply(look);
         }
     }
 
     /// What the files ask for after the next change, or soon, where changes may not be told of.
-    async fn next(&mut self, changes: &mut mpsc::Receiver<()>, mut soon: bool) -> Wanted {
+    async fn next(&mut self, changes: &mut mpsc::Receiver<()>, mut soon: bool) -> Look {
         loop {
             let _ = timeout(if soon { AGAIN } else { Duration::MAX }, changes.recv()).await;
             let settled =
                 async { while timeout(SETTLES_WITHIN, changes.recv()).await.is_ok_and(|change| change.is_some()) {} };
             let _ = timeout(AT_MOST, settled).await;
             match self.look().await {
-                Ok(wanted) => {
+                Ok(look) => {
                     self.failed = None;
-                    return wanted;
+                    return look;
                 }
                 Err(error) => {
                     let words = Some(error.to_string());
@@ -128,8 +121,9 @@ impl Loader {
         }
     }
 
-    fn apply(&mut self, wanted: &Wanted) {
-        let keep = |key: &FunctionKey| wanted.functions.contains_key(key) || wanted.kept.contains(key);
+    /// Makes it true. Where changes matter from now on.
+    pub(crate) fn apply(&mut self, look: Look) -> Ground {
+        let keep = |key: &FunctionKey| look.functions.contains_key(key) || look.kept.contains(key);
         for key in self.store.keys(Kind::Function) {
             let function = FunctionKey::new(key.namespace.clone(), key.name.clone());
             if !keep(&function) {
@@ -140,38 +134,39 @@ impl Loader {
                 self.places.lock().remove(&function);
             }
         }
-        for (manifest, source) in wanted.functions.values() {
-            self.put(manifest, source.as_ref());
+        for (key, asked) in look.functions {
+            self.put(key, asked);
         }
+        look.ground
     }
 
     /// What was built from an earlier source has been built over since: going back to that makes a new
     /// Revision, and a new build.
-    fn number(&mut self, manifest: &Manifest, source: &Source) -> Source {
-        let (digest, changes) = self.changes.entry(manifest.function.key()).or_default();
-        if *digest != source.digest {
-            (*digest, *changes) = (source.digest.clone(), *changes + 1);
+    fn number(&mut self, key: &FunctionKey, source: &str) -> String {
+        let (digest, changes) = self.changes.entry(key.clone()).or_default();
+        if digest != source {
+            (*digest, *changes) = (source.to_owned(), *changes + 1);
         }
-        source.after_changes(*changes)
+        source::after_changes(source, *changes)
     }
 
-    fn put(&mut self, manifest: &Manifest, source: Option<&Source>) {
-        let numbered =
-            source.filter(|_| manifest.annotations.build.is_some()).map(|source| self.number(manifest, source));
-        let source = numbered.as_ref().or(source);
-        self.places.lock().insert(manifest.function.key(), (manifest.file.clone(), manifest.line));
-        let function = source.map_or_else(|| manifest.function.clone(), |source| source.run_by(manifest));
-        if let Err(words) = put(&self.store, &function) {
-            error!("{}:{}: {}: {words}", manifest.file.display(), manifest.line, function.key());
+    fn put(&mut self, key: FunctionKey, asked: Asked) {
+        let Asked { file, line, object, built_from, .. } = asked;
+        let number = built_from.map(|source| self.number(&key, &source));
+        if let Err(words) = put(&self.store, &key, &object, number) {
+            error!("{}:{line}: {key}: {words}", file.display());
         }
+        self.places.lock().insert(key, (file, line));
     }
 }
 
 /// Creates a Function or replaces it. One that is the same makes no change.
-fn put(store: &Store, function: &Function) -> Result<(), String> {
-    let FunctionKey { namespace, name } = function.key();
-    let key = Key::new(Kind::Function, namespace, name);
-    let object = serde_json::to_value(function).map_err(|error| error.to_string())?;
+fn put(store: &Store, function: &FunctionKey, object: &str, number: Option<String>) -> Result<(), String> {
+    let mut object: Value = serde_json::from_str(object).map_err(|error| error.to_string())?;
+    if let Some(number) = number {
+        object["spec"]["image"] = source::image(&function.name, &number).into();
+    }
+    let key = Key::new(Kind::Function, function.namespace.clone(), function.name.clone());
     let result = match store.get(&key) {
         Ok(_) => store.replace(&key, &object),
         Err(_) => store.create(key, object),

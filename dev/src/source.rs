@@ -81,18 +81,12 @@ impl Source {
         Ok(Self { directory, digest: hexadecimal(hash), watched })
     }
 
-    /// The same source as another one, for what was made of it is not there any more.
-    pub(crate) fn after_changes(&self, changes: u64) -> Self {
-        let digest = hexadecimal(Sha256::new().chain_update(&self.digest).chain_update(changes.to_be_bytes()));
-        Self { digest, ..self.clone() }
-    }
-
     /// The Function as it runs from this source.
     pub fn run_by(&self, manifest: &Manifest) -> Function {
         let mut function = manifest.function.clone();
         let name = function.metadata.name.clone().unwrap_or_default();
         let template = &mut function.spec.template;
-        template.image = format!("{PROCESS_REPOSITORY}{name}@sha256:{}", self.digest);
+        template.image = image(&name, &self.digest);
         // The shell's dollars stay; $(PORT) is known to a template.
         let words = manifest.annotations.command.iter().flatten();
         template.command = words.map(|word| word.replace("$$", "$$$$")).collect();
@@ -100,6 +94,16 @@ impl Source {
         template.working_dir = Some(self.directory.display().to_string());
         function
     }
+}
+
+/// What stands where a cluster has the image of a Function that is run from a source of this digest.
+pub(crate) fn image(function: &str, digest: &str) -> String {
+    format!("{PROCESS_REPOSITORY}{function}@sha256:{digest}")
+}
+
+/// The digest of the same source as another one, for what was made of it is not there any more.
+pub(crate) fn after_changes(digest: &str, changes: u64) -> String {
+    hexadecimal(Sha256::new().chain_update(digest).chain_update(changes.to_be_bytes()))
 }
 
 /// Directories in which what a manifest names is, or would be.

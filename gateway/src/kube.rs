@@ -17,10 +17,11 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams, PostParams},
-    core::DeserializeGuard,
     runtime::{WatchStreamExt, watcher},
 };
-use lambent_api::{ConditionType, Conditions, Function, FunctionKey, Name, Reason, Revision, RevisionKey, Settings};
+use lambent_api::{
+    ConditionType, Conditions, Function, FunctionKey, Guarded, Name, Reason, Revision, RevisionKey, Settings,
+};
 use lambent_compact::Shared;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -61,10 +62,10 @@ pub async fn revisions(client: Client, namespace: Option<String>, to: mpsc::Send
     follow(api(client, namespace), to, RevisionKey::of, view, gone, only, synced).await;
 }
 
-fn api<K>(client: Client, namespace: Option<String>) -> Api<DeserializeGuard<K>>
+fn api<K>(client: Client, namespace: Option<String>) -> Api<Guarded<K>>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    DeserializeGuard<K>: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    Guarded<K>: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
     match namespace {
         Some(namespace) => Api::namespaced(client, &namespace),
@@ -74,7 +75,7 @@ where
 
 /// One that can't be read stays as it was known last; the controller says so in its status.
 async fn follow<K, Key>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Guarded<K>>,
     to: mpsc::Sender<Change>,
     key: fn(&ObjectMeta) -> Key,
     mut view: impl FnMut(&K) -> Change,
@@ -84,7 +85,7 @@ async fn follow<K, Key>(
 ) where
     K: Clone + std::fmt::Debug + Send + 'static,
     Key: Eq + Hash,
-    DeserializeGuard<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+    Guarded<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let mut synced = Some(synced);
     // In the list that is being told.

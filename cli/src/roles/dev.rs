@@ -34,7 +34,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
         },
         state: state_dir::bases(state_dir.as_deref()),
         drain: drain_seconds,
-        supervisor: std::env::current_exe().context("finding this program's own file")?,
+        program: std::env::current_exe().context("finding this program's own file")?,
     };
     let shutdown = CancellationToken::new();
     tokio::spawn(follow_signals(Signals::new()?, shutdown.clone()));

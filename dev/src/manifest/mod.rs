@@ -20,11 +20,15 @@ use lambent_api::{Function, Settings};
 
 pub use annotations::{Annotations, BUILD, COMMAND, WATCH, WORKDIR};
 use document::Document;
+use serde::{Deserialize, Serialize};
+
+use crate::reader::lossless;
 
 /// What is wrong, and where.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// In which file.
+    #[serde(with = "lossless")]
     pub file: PathBuf,
     /// In which line, from 1; 0 of what has no lines.
     pub line: usize,
@@ -81,11 +85,6 @@ pub fn read(file: &Path, text: &str) -> Contents {
         }
     }
     contents
-}
-
-/// Gives back what reading manifests has taken beside them; the next one takes it again.
-pub fn forget() {
-    rules::forget();
 }
 
 type Fault = (usize, String);

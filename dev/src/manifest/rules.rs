@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use regex::Regex;
 use serde_json::Value;
 
-/// What is compiled once for all manifests of a look: a few rules and patterns, all ours, and the standard
-/// functions, which take longer to register than most rules to evaluate.
+/// What is compiled once for all manifests: a few rules and patterns, all ours, and the standard functions,
+/// which take longer to register than most rules to evaluate.
 static COMPILED: LazyLock<Mutex<Compiled>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
@@ -21,11 +21,6 @@ struct Compiled {
     programs: HashMap<String, Arc<Program>>,
     patterns: HashMap<String, Option<Regex>>,
     standard: Option<Arc<Env>>,
-}
-
-/// Gives the memory back, about half a megabyte: there may be no other manifest for hours.
-pub(super) fn forget() {
-    *COMPILED.lock() = Compiled::default();
 }
 
 fn compiled(rule: &str) -> Result<(Arc<Program>, Arc<Env>), String> {

@@ -1,0 +1,311 @@
+//! Looks at the files in a process of its own, which ends with the look: reading CEL alone takes megabytes,
+//! half of which would stay for good, and there may be no other change for hours. And a text that is too
+//! much for a parser ends that process, and nothing that runs.
+//!
+//! ```text
+//! lambent dev -- Request --> lambent read-manifests       Line* -->
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, BufWriter, IsTerminal, Write, stdin, stdout},
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+};
+
+use lambent_api::FunctionKey;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+};
+
+use crate::{
+    files::{self, Known, Wanted},
+    manifest::{Manifest, Problem},
+    notices::notices,
+    source::Source,
+};
+
+/// The argument that leads to [`main`].
+pub const ARGUMENT: &str = "read-manifests";
+/// More of what a process that failed has written is not repeated.
+const MAX_WORDS: u64 = 4096;
+
+/// What is to be looked at.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    paths: Vec<Named>,
+    processes: bool,
+    known: Vec<Origin>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Named(#[serde(with = "lossless")] PathBuf);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Origin(#[serde(with = "lossless")] PathBuf, Box<[FunctionKey]>);
+
+/// What was found, one after the other.
+#[derive(Debug, Serialize, Deserialize)]
+enum Line {
+    Function(FunctionKey, Asked),
+    Problem(Problem),
+    Kept(FunctionKey),
+    Watched(Named),
+    Notice(String),
+    Known(Origin),
+    /// That was all. Whether something could not be read, so that no change may be told of.
+    End(bool),
+    /// Or why there is nothing.
+    Failed(String),
+}
+
+/// A Function that a manifest asks for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// The manifest.
+    #[serde(with = "lossless")]
+    pub(crate) file: PathBuf,
+    /// The line of its name.
+    pub(crate) line: usize,
+    /// As it runs here, as JSON.
+    pub(crate) object: String,
+    /// Whether its command is run, and not its image.
+    pub(crate) is_process: bool,
+    /// Of one that is built first: the digest of its source.
+    pub(crate) built_from: Option<String>,
+}
+
+/// What the files ask for.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    pub(crate) functions: BTreeMap<FunctionKey, Asked>,
+    /// What is wrong, each once.
+    pub(crate) problems: BTreeSet<Problem>,
+    /// Functions that something is wrong with or that stood in a file that can't be read now.
+    pub(crate) kept: BTreeSet<FunctionKey>,
+    /// What has no effect here.
+    pub(crate) notices: Vec<String>,
+    pub(crate) ground: Ground,
+}
+
+/// Where a change makes another look necessary.
+#[derive(Debug, Default)]
+pub(crate) struct Ground {
+    /// Directories whose changes matter.
+    pub(crate) watched: BTreeSet<PathBuf>,
+    /// Whether something could not be read, so that no change may be told of.
+    pub(crate) partial: bool,
+}
+
+impl Request {
+    pub(crate) fn new(paths: &[PathBuf], processes: bool, known: &Known) -> Self {
+        Self {
+            paths: paths.iter().cloned().map(Named).collect(),
+            processes,
+            known: known.iter().map(|(file, functions)| Origin(file.clone(), functions.clone())).collect(),
+        }
+    }
+}
+
+/// Looks, by a process of this program.
+///
+/// # Errors
+/// If one of the paths can't be read, or the process fails.
+pub(crate) async fn look(program: &Path, request: &Request) -> io::Result<(Look, Known)> {
+    let mut command = Command::new(program);
+    command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A terminal's Ctrl-C is ours; it ends by itself, soon, and also when nobody reads.
+    let mut process = command.process_group(0).kill_on_drop(true).spawn()?;
+    let (Some(mut stdin), Some(stdout), Some(stderr)) =
+        (process.stdin.take(), process.stdout.take(), process.stderr.take())
+    else {
+        return Err(io::Error::other("no pipes"));
+    };
+    let request = serde_json::to_vec(request)?;
+    // It takes all of that before it says anything. One that ends before has its reason.
+    let _ = stdin.write_all(&request).await;
+    drop((stdin, request));
+    let mut words = String::new();
+    let mut stderr = stderr.take(MAX_WORDS);
+    // Both end with the process.
+    let (found, _) = tokio::join!(collect(BufReader::new(stdout)), stderr.read_to_string(&mut words));
+    if let Some(found) = found? {
+        return Ok(found);
+    }
+    let status = process.wait().await?;
+    let program = program.display();
+    Err(io::Error::other(format!("{program} {ARGUMENT} did not come to an end: {status}; {}", words.trim())))
+}
+
+/// All that was found; nothing if the end is missing.
+async fn collect(from: impl tokio::io::AsyncBufRead + Unpin) -> io::Result<Option<(Look, Known)>> {
+    let (mut look, mut known) = (Look::default(), Known::new());
+    let mut lines = from.lines();
+    while let Some(line) = lines.next_line().await? {
+        match serde_json::from_str(&line)? {
+            Line::Function(key, asked) => drop(look.functions.insert(key, asked)),
+            Line::Problem(problem) => drop(look.problems.insert(problem)),
+            Line::Kept(key) => drop(look.kept.insert(key)),
+            Line::Watched(Named(path)) => drop(look.ground.watched.insert(path)),
+            Line::Notice(notice) => look.notices.push(notice),
+            Line::Known(Origin(file, functions)) => drop(known.insert(file, functions)),
+            Line::End(partial) => {
+                look.ground.partial = partial;
+                return Ok(Some((look, known)));
+            }
+            Line::Failed(words) => return Err(io::Error::other(words)),
+        }
+    }
+    Ok(None)
+}
+
+/// The process: looks once at what standard input names.
+pub fn main() -> ExitCode {
+    if stdin().is_terminal() {
+        eprintln!(
+            "lambent {ARGUMENT} is how `lambent dev` reads manifests; `lambent check FILE` says what it thinks of one"
+        );
+        return ExitCode::FAILURE;
+    }
+    match serde_json::from_reader(stdin().lock()).map_err(io::Error::from).and_then(answer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(Request { paths, processes, known }: Request) -> io::Result<()> {
+    let paths: Vec<PathBuf> = paths.into_iter().map(|Named(path)| path).collect();
+    let mut known = known.into_iter().map(|Origin(file, functions)| (file, functions)).collect();
+    let mut to = BufWriter::new(stdout().lock());
+    match files::look(&paths, processes, &mut known) {
+        Ok(wanted) => lines(wanted, known, |line| write(&mut to, &line))?,
+        Err(error) => write(&mut to, &Line::Failed(error.to_string()))?,
+    }
+    to.flush()
+}
+
+fn write(to: &mut impl Write, line: &Line) -> io::Result<()> {
+    serde_json::to_writer(&mut *to, line)?;
+    to.write_all(b"\n")
+}
+
+fn lines(wanted: Wanted, known: Known, mut say: impl FnMut(Line) -> io::Result<()>) -> io::Result<()> {
+    let Wanted { functions, problems, kept, watched, partial } = wanted;
+    let of_all = functions.values().map(|(manifest, source)| (&manifest.function, source.is_some()));
+    notices(of_all).into_iter().try_for_each(|notice| say(Line::Notice(notice)))?;
+    for (key, (manifest, source)) in functions {
+        say(Line::Function(key, asked(manifest, source.as_ref())?))?;
+    }
+    problems.into_iter().try_for_each(|problem| say(Line::Problem(problem)))?;
+    kept.into_iter().try_for_each(|key| say(Line::Kept(key)))?;
+    watched.into_iter().try_for_each(|path| say(Line::Watched(Named(path))))?;
+    known.into_iter().try_for_each(|(file, functions)| say(Line::Known(Origin(file, functions))))?;
+    say(Line::End(partial))
+}
+
+fn asked(manifest: Manifest, source: Option<&Source>) -> io::Result<Asked> {
+    let built_from = source.filter(|_| manifest.annotations.build.is_some()).map(|source| source.digest.clone());
+    let object = match source {
+        Some(source) => serde_json::to_string(&source.run_by(&manifest))?,
+        None => serde_json::to_string(&manifest.function)?,
+    };
+    Ok(Asked { file: manifest.file, line: manifest.line, object, is_process: source.is_some(), built_from })
+}
+
+/// Names of files need not be UTF-8, and JSON is.
+pub(crate) mod lossless {
+    use std::{
+        ffi::OsString,
+        os::unix::ffi::{OsStrExt, OsStringExt},
+        path::{Path, PathBuf},
+    };
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Name {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(crate) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => to.serialize_str(text),
+            None => to.collect_seq(path.as_os_str().as_bytes()),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
+        Ok(match Name::deserialize(from)? {
+            Name::Text(text) => text.into(),
+            Name::Bytes(bytes) => OsString::from_vec(bytes).into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
+
+    use super::*;
+
+    fn said(directory: &Path) -> String {
+        let request = Request::new(&[directory.to_owned()], true, &Known::new());
+        let request: Request = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
+        let mut known = Known::new();
+        let paths: Vec<PathBuf> = request.paths.into_iter().map(|Named(path)| path).collect();
+        let wanted = files::look(&paths, request.processes, &mut known).unwrap();
+        let mut text = Vec::new();
+        lines(wanted, known, |line| write(&mut text, &line)).unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_found_arrives_whole_also_from_a_directory_whose_name_is_no_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let odd = directory.path().join(OsStr::from_bytes(b"caf\xe9"));
+        fs::create_dir(&odd).unwrap();
+        let text = "apiVersion: lambent.dev/v1alpha1\nkind: Function\nmetadata: {name: one, annotations: \
+                    {dev.lambent.dev/command: run me, dev.lambent.dev/build: make}}\nspec: {image: a, port: 81}\n";
+        fs::write(odd.join("f.yaml"), text).unwrap();
+        fs::write(odd.join("broken.yaml"), "kind: Function\napiVersion: lambent.dev/v1alpha1\nspec: [").unwrap();
+        let said = said(directory.path());
+        let (look, known) = collect(said.as_bytes()).await.unwrap().unwrap();
+        let (key, asked) = look.functions.first_key_value().unwrap();
+        assert_eq!((key, asked.line, asked.is_process), (&FunctionKey::new("default", "one"), 3, true));
+        assert_eq!(asked.file, odd.join("f.yaml"));
+        let object: serde_json::Value = serde_json::from_str(&asked.object).unwrap();
+        assert_eq!(object["spec"]["command"], serde_json::json!(["run", "me"]));
+        let digest = asked.built_from.as_ref().unwrap();
+        assert!(object["spec"]["image"].as_str().unwrap().ends_with(digest), "{object}");
+        assert_eq!(look.problems.first().unwrap().file, odd.join("broken.yaml"));
+        assert!(look.ground.watched.contains(&odd) && !look.ground.partial);
+        assert_eq!(known.get(&odd.join("f.yaml")).unwrap().len(), 1);
+        assert!(look.notices[0].starts_with("port "), "{:?}", look.notices);
+    }
+
+    #[tokio::test]
+    async fn a_look_without_an_end_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = said(directory.path());
+        let cut = said.rsplit_once(r#"{"End""#).unwrap().0;
+        assert!(collect(cut.as_bytes()).await.unwrap().is_none());
+        assert!(collect(said.as_bytes()).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_program_that_fails_is_told_with_its_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("fails");
+        fs::write(&program, "#!/bin/sh\necho too deep >&2\nexit 3\n").unwrap();
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let error = look(&program, &Request::new(&[], true, &Known::new())).await.unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.contains("too deep"), "{error}");
+    }
+}
