@@ -29,7 +29,9 @@ impl<'de, K: serde::de::DeserializeOwned> Deserialize<'de> for Guarded<K> {
         let read = serde_json::from_value(object).map_err(|error| error.to_string());
         Ok(Self(match read {
             Ok(object) => Ok(object),
-            Err(error) => Err(Unreadable { error, metadata: serde_json::from_value(metadata).map_err(D::Error::custom)? }),
+            Err(error) => {
+                Err(Unreadable { error, metadata: serde_json::from_value(metadata).map_err(D::Error::custom)? })
+            }
         }))
     }
 }

@@ -306,11 +306,11 @@ async fn say_what_is_there(look: &Look, engines: &Engines) {
     if look.functions.is_empty() {
         warn!("no Function is there yet; `lambent new hello --template python` makes one");
     }
-    let images: Vec<_> = look.functions.iter().filter(|(_, asked)| !asked.is_process).collect();
+    let images: Vec<_> = look.functions.iter().filter(|(_, (asked, _))| !asked.is_process).collect();
     if !images.is_empty() {
         // Only looked for where an image is to be run: a client may take its time to say no.
         let engine = engines.get().await;
-        images.iter().for_each(|(key, asked)| say_what_runs_an_image(key, asked, engine));
+        images.iter().for_each(|(key, (asked, _))| say_what_runs_an_image(key, asked, engine));
     }
     look.notices.iter().for_each(|notice| info!("{notice}"));
 }

@@ -32,12 +32,10 @@ pub(crate) async fn follow(inside: Inside, autoscaler: mpsc::Sender<Input>, cont
     loop {
         let (now, mut later) = inside.signals.subscribe();
         let _ = link(LinkEvent::Up).await;
-        for line in now {
-            pass_on(&line, &link, &controller).await;
-        }
+        pass_on(&now, &link, &controller).await;
         loop {
             match later.recv().await {
-                Ok(line) => pass_on(&line, &link, &controller).await,
+                Ok(batch) => pass_on(&batch, &link, &controller).await,
                 // Too slow: the present state is told anew.
                 Err(RecvError::Lagged(_)) => break,
                 Err(RecvError::Closed) => return,
@@ -47,16 +45,18 @@ pub(crate) async fn follow(inside: Inside, autoscaler: mpsc::Sender<Input>, cont
     }
 }
 
-async fn pass_on<F>(line: &Bytes, link: &impl Fn(LinkEvent) -> F, controller: &mpsc::Sender<Message>)
+async fn pass_on<F>(batch: &Bytes, link: &impl Fn(LinkEvent) -> F, controller: &mpsc::Sender<Message>)
 where
     F: Future<Output = Result<(), mpsc::error::SendError<Input>>>,
 {
-    match serde_json::from_slice::<Message>(line) {
-        Ok(message) => {
-            let _ = controller.send(message.clone()).await;
-            let _ = link(LinkEvent::Message(message)).await;
+    for line in batch.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice::<Message>(line) {
+            Ok(message) => {
+                let _ = controller.send(message.clone()).await;
+                let _ = link(LinkEvent::Message(message)).await;
+            }
+            Err(error) => debug!(%error, "a signal is not understood"),
         }
-        Err(error) => debug!(%error, "a signal is not understood"),
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use lambent_api::FunctionKey;
+use lambent_compact::Packed;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::Value;
 use tokio::{sync::mpsc, time::timeout};
@@ -134,8 +135,8 @@ impl Loader {
                 self.places.lock().remove(&function);
             }
         }
-        for (key, asked) in look.functions {
-            self.put(key, asked);
+        for (key, (asked, object)) in look.functions {
+            self.put(key, asked, &object);
         }
         look.ground
     }
@@ -150,10 +151,10 @@ impl Loader {
         source::after_changes(source, *changes)
     }
 
-    fn put(&mut self, key: FunctionKey, asked: Asked) {
-        let Asked { file, line, object, built_from, .. } = asked;
+    fn put(&mut self, key: FunctionKey, asked: Asked, object: &Packed) {
+        let Asked { file, line, built_from, .. } = asked;
         let number = built_from.map(|source| self.number(&key, &source));
-        if let Err(words) = put(&self.store, &key, &object, number) {
+        if let Err(words) = put(&self.store, &key, object, number) {
             error!("{}:{line}: {key}: {words}", file.display());
         }
         self.places.lock().insert(key, (file, line));
@@ -161,8 +162,8 @@ impl Loader {
 }
 
 /// Creates a Function or replaces it. One that is the same makes no change.
-fn put(store: &Store, function: &FunctionKey, object: &str, number: Option<String>) -> Result<(), String> {
-    let mut object: Value = serde_json::from_str(object).map_err(|error| error.to_string())?;
+fn put(store: &Store, function: &FunctionKey, object: &Packed, number: Option<String>) -> Result<(), String> {
+    let mut object: Value = object.value().map_err(|error| error.to_string())?;
     if let Some(number) = number {
         object["spec"]["image"] = source::image(&function.name, &number).into();
     }

@@ -14,6 +14,7 @@ use std::{
 };
 
 use lambent_api::FunctionKey;
+use lambent_compact::{Packed, Packer};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -49,7 +50,8 @@ struct Origin(#[serde(with = "lossless")] PathBuf, Box<[FunctionKey]>);
 /// What was found, one after the other.
 #[derive(Debug, Serialize, Deserialize)]
 enum Line {
-    Function(FunctionKey, Asked),
+    /// With the object as it runs here, as JSON.
+    Function(FunctionKey, Asked, String),
     Problem(Problem),
     Kept(FunctionKey),
     Watched(Named),
@@ -69,8 +71,6 @@ pub(crate) struct Asked {
     pub(crate) file: PathBuf,
     /// The line of its name.
     pub(crate) line: usize,
-    /// As it runs here, as JSON.
-    pub(crate) object: String,
     /// Whether its command is run, and not its image.
     pub(crate) is_process: bool,
     /// Of one that is built first: the digest of its source.
@@ -80,7 +80,8 @@ pub(crate) struct Asked {
 /// What the files ask for.
 #[derive(Debug, Default)]
 pub(crate) struct Look {
-    pub(crate) functions: BTreeMap<FunctionKey, Asked>,
+    /// With the objects, packed: most are what they were before.
+    pub(crate) functions: BTreeMap<FunctionKey, (Asked, Packed)>,
     /// What is wrong, each once.
     pub(crate) problems: BTreeSet<Problem>,
     /// Functions that something is wrong with or that stood in a file that can't be read now.
@@ -141,11 +142,11 @@ pub(crate) async fn look(program: &Path, request: &Request) -> io::Result<(Look,
 
 /// All that was found; nothing if the end is missing.
 async fn collect(from: impl tokio::io::AsyncBufRead + Unpin) -> io::Result<Option<(Look, Known)>> {
-    let (mut look, mut known) = (Look::default(), Known::new());
+    let (mut look, mut known, mut packer) = (Look::default(), Known::new(), Packer::default());
     let mut lines = from.lines();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line)? {
-            Line::Function(key, asked) => drop(look.functions.insert(key, asked)),
+            Line::Function(key, asked, object) => drop(look.functions.insert(key, (asked, packer.pack(&object)))),
             Line::Problem(problem) => drop(look.problems.insert(problem)),
             Line::Kept(key) => drop(look.kept.insert(key)),
             Line::Watched(Named(path)) => drop(look.ground.watched.insert(path)),
@@ -199,7 +200,7 @@ fn lines(wanted: Wanted, known: Known, mut say: impl FnMut(Line) -> io::Result<(
     let of_all = functions.values().map(|(manifest, source)| (&manifest.function, source.is_some()));
     notices(of_all).into_iter().try_for_each(|notice| say(Line::Notice(notice)))?;
     for (key, (manifest, source)) in functions {
-        say(Line::Function(key, asked(manifest, source.as_ref())?))?;
+        say(asked(key, manifest, source.as_ref())?)?;
     }
     problems.into_iter().try_for_each(|problem| say(Line::Problem(problem)))?;
     kept.into_iter().try_for_each(|key| say(Line::Kept(key)))?;
@@ -208,13 +209,14 @@ fn lines(wanted: Wanted, known: Known, mut say: impl FnMut(Line) -> io::Result<(
     say(Line::End(partial))
 }
 
-fn asked(manifest: Manifest, source: Option<&Source>) -> io::Result<Asked> {
+fn asked(key: FunctionKey, manifest: Manifest, source: Option<&Source>) -> io::Result<Line> {
     let built_from = source.filter(|_| manifest.annotations.build.is_some()).map(|source| source.digest.clone());
     let object = match source {
         Some(source) => serde_json::to_string(&source.run_by(&manifest))?,
         None => serde_json::to_string(&manifest.function)?,
     };
-    Ok(Asked { file: manifest.file, line: manifest.line, object, is_process: source.is_some(), built_from })
+    let asked = Asked { file: manifest.file, line: manifest.line, is_process: source.is_some(), built_from };
+    Ok(Line::Function(key, asked, object))
 }
 
 /// Names of files need not be UTF-8, and JSON is.
@@ -277,10 +279,10 @@ mod tests {
         fs::write(odd.join("broken.yaml"), "kind: Function\napiVersion: lambent.dev/v1alpha1\nspec: [").unwrap();
         let said = said(directory.path());
         let (look, known) = collect(said.as_bytes()).await.unwrap().unwrap();
-        let (key, asked) = look.functions.first_key_value().unwrap();
+        let (key, (asked, object)) = look.functions.first_key_value().unwrap();
         assert_eq!((key, asked.line, asked.is_process), (&FunctionKey::new("default", "one"), 3, true));
         assert_eq!(asked.file, odd.join("f.yaml"));
-        let object: serde_json::Value = serde_json::from_str(&asked.object).unwrap();
+        let object: serde_json::Value = object.value().unwrap();
         assert_eq!(object["spec"]["command"], serde_json::json!(["run", "me"]));
         let digest = asked.built_from.as_ref().unwrap();
         assert!(object["spec"]["image"].as_str().unwrap().ends_with(digest), "{object}");

@@ -164,8 +164,8 @@ pub struct Applier {
     newcomers: Option<UnboundedSender<peers::Event>>,
     /// Whom to ask for addresses; without it the API tells them.
     nodes: Option<Arc<Nodes>>,
-    functions: HashMap<FunctionKey, Box<FunctionView>>,
-    revisions: HashMap<RevisionKey, Box<RevisionView>>,
+    functions: HashMap<FunctionKey, Box<KnownFunction>>,
+    revisions: HashMap<RevisionKey, KnownRevision>,
     instances: HashMap<String, Known>,
     /// Unique ids of a Function's instances.
     instances_of: HashMap<FunctionKey, HashSet<String>>,
@@ -174,6 +174,21 @@ pub struct Applier {
     starting: Arc<AtomicU32>,
     /// Counts the fleet's restarts: what was not said since the last one is gone.
     round: u64,
+}
+
+/// What is kept of a Function's view.
+struct KnownFunction {
+    revision: Option<Name>,
+    next: Option<Name>,
+    stalled: Option<Arc<Reason>>,
+}
+
+/// What is kept of a Revision's view.
+struct KnownRevision {
+    wanted: u32,
+    protocol: Protocol,
+    proven: bool,
+    not_startable: Option<Arc<Reason>>,
 }
 
 struct Known {
@@ -256,7 +271,8 @@ impl Applier {
 
     fn function(&mut self, view: FunctionView) {
         let known = self.directory.any(&view.key.namespace, &view.key.name);
-        match (known, view.settings.clone()) {
+        let FunctionView { key, settings, revision, next, stalled } = view;
+        match (known, settings) {
             (Some(function), settings) => {
                 if let Some(settings) = settings.filter(|s| *s != function.settings()) {
                     function.configure(settings);
@@ -264,8 +280,8 @@ impl Applier {
                 function.set_callable(true);
             }
             (None, Some(settings)) => {
-                let metrics = self.metrics.of(&view.key.namespace, &view.key.name);
-                let function = Arc::new(Function::new(view.key.clone(), settings, metrics, self.hub.clone()));
+                let metrics = self.metrics.of(&key.namespace, &key.name);
+                let function = Arc::new(Function::new(key.clone(), settings, metrics, self.hub.clone()));
                 function.set_callable(true);
                 if let Some(newcomers) = &self.newcomers {
                     function.await_owner();
@@ -278,7 +294,7 @@ impl Applier {
             // Never valid so far: nothing to serve.
             (None, None) => return,
         }
-        let key = view.key.clone();
+        let view = KnownFunction { revision, next, stalled: stalled.map(Arc::new) };
         let is_new = self.functions.insert(key.clone(), Box::new(view)).is_none();
         self.refresh(&key);
         if is_new {
@@ -286,9 +302,10 @@ impl Applier {
         }
     }
 
-    fn revision(&mut self, mut view: RevisionView) {
-        let (key, stopping) = (view.key.clone(), std::mem::take(&mut view.stopping));
-        let is_new = self.revisions.insert(key.clone(), Box::new(view)).is_none();
+    fn revision(&mut self, view: RevisionView) {
+        let RevisionView { key, wanted, protocol, proven, not_startable, stopping } = view;
+        let view = KnownRevision { wanted, protocol, proven, not_startable: not_startable.map(Arc::new) };
+        let is_new = self.revisions.insert(key.clone(), view).is_none();
         let Some(function) = self.refresh_of(&key) else { return };
         if is_new {
             self.show_again(&function);
@@ -337,13 +354,16 @@ impl Applier {
     fn refresh(&self, key: &FunctionKey) {
         let Some(view) = self.functions.get(key) else { return };
         let Some(function) = self.directory.any(&key.namespace, &key.name) else { return };
-        let find = |name: &Option<Name>| self.revisions.get(&RevisionKey::new(key.namespace.clone(), name.clone()?));
-        let next = find(&view.next).filter(|revision| revision.proven);
-        let serving = find(&view.revision).map(|revision| Serving {
-            revision: revision.key.name.as_str().into(),
-            next: next.map(|next| next.key.name.as_str().into()),
-            wanted: revision.wanted,
-            not_startable: revision.not_startable.clone(),
+        let find = |name: &Name| self.revisions.get(&RevisionKey::new(key.namespace.clone(), name.clone()));
+        let next = view.next.as_ref().filter(|name| find(name).is_some_and(|revision| revision.proven));
+        let serving = view.revision.as_ref().and_then(|name| {
+            let revision = find(name)?;
+            Some(Serving {
+                revision: name.as_str().into(),
+                next: next.map(|name| name.as_str().into()),
+                wanted: revision.wanted,
+                not_startable: revision.not_startable.clone(),
+            })
         });
         function.serve(serving, view.stalled.clone());
     }

@@ -139,7 +139,7 @@ impl Function {
     }
 
     /// Sends new requests to this Revision.
-    pub fn serve(self: &Arc<Self>, serving: Option<Serving>, stalled: Option<Reason>) {
+    pub fn serve(self: &Arc<Self>, serving: Option<Serving>, stalled: Option<Arc<Reason>>) {
         self.change(|pool| pool.serve(serving, stalled));
     }
 
@@ -217,7 +217,7 @@ impl Function {
         let loads = self.loads_of(&state);
         state.pool.start_peaks_anew();
         drop(state);
-        let count = |of: fn(&signal::Load) -> u32| i64::from(loads.iter().map(of).sum::<u32>());
+        let count = |of: fn(&signal::Load) -> u32| loads.iter().map(of).sum::<u32>();
         self.metrics.instances([count(|l| l.ready), count(|l| l.starting), count(|l| l.parked)]);
         loads
     }

@@ -14,7 +14,11 @@ use axum::{
     routing::{get, post},
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt, future::BoxFuture, stream};
+use futures::{
+    Stream, StreamExt,
+    future::{BoxFuture, ready},
+    stream,
+};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use lambent_api::{
@@ -144,7 +148,7 @@ where
 
 async fn listen(State(shared): State<Shared>) -> Response {
     let (now, later) = shared.signals.subscribe();
-    let lines = stream::iter(now).chain(follow(later)).map(Ok::<Bytes, Infallible>);
+    let lines = stream::once(ready(now)).chain(follow(later)).map(Ok::<Bytes, Infallible>);
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
@@ -152,7 +156,7 @@ async fn listen(State(shared): State<Shared>) -> Response {
 fn follow(receiver: Receiver<Bytes>) -> impl Stream<Item = Bytes> {
     stream::unfold(receiver, |mut receiver| async move {
         match receiver.recv().await {
-            Ok(line) => Some((line, receiver)),
+            Ok(batch) => Some((batch, receiver)),
             Err(RecvError::Lagged(_) | RecvError::Closed) => None,
         }
     })

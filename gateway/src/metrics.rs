@@ -34,12 +34,18 @@ pub struct Metrics {
 pub struct FunctionMetrics {
     all: Arc<Metrics>,
     labels: [Name; 2],
+    /// None before the first call.
+    of_calls: OnceLock<Box<CallMetrics>>,
+    /// Ready, starting and parked ones as they were told last.
+    instances: Mutex<[u32; 3]>,
+}
+
+#[derive(Debug, Default)]
+struct CallMetrics {
     by_code: Mutex<Vec<(StatusCode, IntCounter)>>,
     seconds: OnceLock<Histogram>,
     in_flight: OnceLock<IntGauge>,
     queued: OnceLock<IntGauge>,
-    /// Ready, starting and parked ones as they were told last.
-    instances: Mutex<[i64; 3]>,
 }
 
 impl Metrics {
@@ -82,10 +88,7 @@ impl Metrics {
         FunctionMetrics {
             all: self.clone(),
             labels: [namespace, function].map(Name::from),
-            by_code: Mutex::default(),
-            seconds: OnceLock::new(),
-            in_flight: OnceLock::new(),
-            queued: OnceLock::new(),
+            of_calls: OnceLock::new(),
             instances: Mutex::default(),
         }
     }
@@ -97,28 +100,33 @@ impl FunctionMetrics {
         [namespace, function]
     }
 
+    fn of_calls(&self) -> &CallMetrics {
+        self.of_calls.get_or_init(Box::default)
+    }
+
     /// Requests at instances.
     pub fn in_flight(&self) -> &IntGauge {
-        self.in_flight.get_or_init(|| self.all.in_flight.with_label_values(&self.labels()))
+        self.of_calls().in_flight.get_or_init(|| self.all.in_flight.with_label_values(&self.labels()))
     }
 
     /// Requests waiting.
     pub fn queued(&self) -> &IntGauge {
-        self.queued.get_or_init(|| self.all.queued.with_label_values(&self.labels()))
+        self.of_calls().queued.get_or_init(|| self.all.queued.with_label_values(&self.labels()))
     }
 
     /// How many instances answer, how many do not answer yet, and how many are frozen.
-    pub fn instances(&self, counts: [i64; 3]) {
+    pub fn instances(&self, counts: [u32; 3]) {
         // It is told each second, and has rarely changed.
         if std::mem::replace(&mut *self.instances.lock(), counts) != counts {
-            self.all.instances.set(self.labels(), counts);
+            self.all.instances.set(self.labels(), counts.map(i64::from));
         }
     }
 
     /// A request has ended.
     pub fn ended(&self, status: StatusCode, seconds: f64) {
-        self.seconds.get_or_init(|| self.all.seconds.with_label_values(&self.labels())).observe(seconds);
-        let mut by_code = self.by_code.lock();
+        let of_calls = self.of_calls();
+        of_calls.seconds.get_or_init(|| self.all.seconds.with_label_values(&self.labels())).observe(seconds);
+        let mut by_code = of_calls.by_code.lock();
         let counter = match by_code.iter().position(|(code, _)| *code == status) {
             Some(at) => &by_code[at].1,
             None => {
@@ -145,13 +153,14 @@ impl Drop for FunctionMetrics {
         let [namespace, function] = &self.labels;
         let labels = [namespace.as_str(), function.as_str()];
         let of = |more| [labels[0], labels[1], more];
-        for (code, _) in self.by_code.get_mut() {
+        self.all.instances.remove(labels);
+        let Some(of_calls) = self.of_calls.get_mut() else { return };
+        for (code, _) in of_calls.by_code.get_mut() {
             let _ = self.all.requests.remove_label_values(&[labels[0], labels[1], code.as_str()]);
         }
         for stage in STAGES.into_iter().chain([TOTAL]) {
             let _ = self.all.cold_starts.remove_label_values(&of(stage));
         }
-        self.all.instances.remove(labels);
         let _ = self.all.seconds.remove_label_values(&labels);
         let _ = self.all.in_flight.remove_label_values(&labels);
         let _ = self.all.queued.remove_label_values(&labels);

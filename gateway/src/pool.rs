@@ -42,7 +42,7 @@ pub struct Pool<W> {
     next_ticket: Ticket,
     next_member: MemberId,
     service_time: ServiceTime,
-    stalled: Option<Reason>,
+    stalled: Option<Arc<Reason>>,
     arrived: u64,
     /// The most requests at once at all instances since last told. The members' own peaks need not
     /// have been at the same time: calls one after the other may go to one and then to another.
@@ -86,7 +86,7 @@ pub struct Serving {
     /// Its wanted count.
     pub wanted: u32,
     /// Why no instance of it can start, if that is so.
-    pub not_startable: Option<Reason>,
+    pub not_startable: Option<Arc<Reason>>,
 }
 
 /// A slot of an instance, taken.
@@ -174,7 +174,7 @@ impl<W> Pool<W> {
     }
 
     /// Sends new requests to this Revision; without one, `stalled` says whether one can be expected.
-    pub fn serve(&mut self, serving: Option<Serving>, stalled: Option<Reason>) {
+    pub fn serve(&mut self, serving: Option<Serving>, stalled: Option<Arc<Reason>>) {
         self.serving = serving;
         self.stalled = stalled;
     }
@@ -338,17 +338,18 @@ impl<W> Pool<W> {
 
     /// Why waiting would be in vain, unless an instance is ready or nothing was tried yet.
     fn hopeless(&self) -> Option<Refusal> {
-        let Some(serving) = &self.serving else { return self.stalled.clone().map(Refusal::StartFailed) };
+        let refusal = |reason: &Arc<Reason>| Refusal::StartFailed(Reason::clone(reason));
+        let Some(serving) = &self.serving else { return self.stalled.as_ref().map(refusal) };
         let reason = serving.not_startable.as_ref().filter(|r| serving.wanted > 0 && r.reason != "Unschedulable")?;
         let any_ready = self.of_serving().any(|m| m.usage.is_at_hand());
-        (!any_ready).then(|| Refusal::StartFailed(reason.clone()))
+        (!any_ready).then(|| refusal(reason))
     }
 
     /// What a request that waited in vain is told: the fleet's words, where there are any.
     pub fn waited_in_vain(&self, waited: Duration) -> Refusal {
-        let reason = self.serving.as_ref().and_then(|s| s.not_startable.clone());
+        let reason = self.serving.as_ref().and_then(|s| s.not_startable.as_deref());
         match reason.filter(|_| !self.of_serving().any(|m| m.usage.is_at_hand())) {
-            Some(reason) => Refusal::StartFailed(reason),
+            Some(reason) => Refusal::StartFailed(reason.clone()),
             None => Refusal::QueueTimeout(waited),
         }
     }

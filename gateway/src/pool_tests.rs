@@ -101,7 +101,7 @@ fn where_no_more_can_start_those_that_answer_decide_how_long_the_wait_will_be() 
     let member = ready(&mut slow, 0, now);
     granted(slow.admit(|| 0, Origin::Caller, false, now));
     give_back(&mut slow, member, Duration::from_secs(8), now);
-    let full = Some(Reason::new("Unschedulable", "no node has room"));
+    let full = Some(Arc::new(Reason::new("Unschedulable", "no node has room")));
     slow.serve(Some(Serving { revision: "r-1".into(), next: None, wanted: 2, not_startable: full }), None);
     granted(slow.admit(|| 0, Origin::Caller, false, now));
     // Two would be allowed; the one that there is takes 8 s for each: the third waits for 16 s.
@@ -151,7 +151,7 @@ fn what_can_not_start_is_said_unless_an_instance_is_ready() {
             revision: "r-1".into(),
             next: None,
             wanted: 1,
-            not_startable: Some(Reason::new(reason, "words")),
+            not_startable: Some(Arc::new(Reason::new(reason, "words"))),
         })
     };
     assert!(matches!(pool.admit(|| 7, Origin::Caller, false, now), Admission::Waiting(_)));

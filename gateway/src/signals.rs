@@ -15,89 +15,106 @@ use crate::{
     hub::News,
 };
 
-/// The slowest listener may be so many messages behind before it has to connect again.
-const BACKLOG: usize = 4096;
-/// Between two urgent messages about the same burst.
+/// The slowest listener may be so many batches behind before it has to connect again: seconds.
+const BACKLOG: usize = 1024;
+/// Between two urgent batches.
 const BREATH: Duration = Duration::from_millis(2);
+/// News in one batch.
+const BATCH: usize = 1024;
 
-/// Sends lines to everyone who listens.
+/// Sends batches of lines to everyone who listens.
 #[derive(Clone, Debug)]
 pub struct Signals {
-    lines: broadcast::Sender<Bytes>,
+    batches: broadcast::Sender<Bytes>,
     directory: Arc<Directory>,
 }
 
 impl Signals {
     /// Nobody listens yet.
     pub fn new(directory: Arc<Directory>) -> Self {
-        Self { lines: broadcast::channel(BACKLOG).0, directory }
+        Self { batches: broadcast::channel(BACKLOG).0, directory }
     }
 
-    /// The present state, and then every line to come.
-    pub fn subscribe(&self) -> (Vec<Bytes>, broadcast::Receiver<Bytes>) {
-        let receiver = self.lines.subscribe();
-        let mut lines: Vec<Bytes> = self.directory.all().iter().flat_map(|f| lines(f.loads())).collect();
-        lines.extend(line(&Message::Synced));
-        (lines, receiver)
+    /// The present state, and then every batch to come. A batch is of whole lines.
+    pub fn subscribe(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
+        let receiver = self.batches.subscribe();
+        let mut batch = Batch::default();
+        self.directory.all().iter().for_each(|function| batch.loads(function.loads()));
+        batch.line(&Message::Synced);
+        (batch.0.into(), receiver)
     }
 
     /// Passes news on until the gateway ends. Instances that are away go to the `applier`.
     pub async fn run(self, mut news: mpsc::UnboundedReceiver<News>, applier: mpsc::Sender<Change>) {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut last = Instant::now();
+        let (mut last, mut burst) = (Instant::now(), Vec::new());
         loop {
             tokio::select! {
-                next = news.recv() => match next {
-                    Some(News::Changed(function)) => {
-                        // The first of a burst goes out at once, the rest of it together.
-                        if last.elapsed() < BREATH {
-                            sleep(BREATH).await;
-                        }
-                        last = Instant::now();
-                        self.send(lines(function.take_loads()));
+                count = news.recv_many(&mut burst, BATCH) => {
+                    if count == 0 {
+                        return;
                     }
-                    Some(News::Drained(drained)) => self.send(line(&Message::Drained(drained))),
-                    Some(News::Away(function, uid)) => drop(applier.send(Change::Away(function, uid)).await),
-                    None => return,
-                },
+                    // The first of a burst goes out at once, the rest of it together.
+                    if last.elapsed() < BREATH {
+                        sleep(BREATH).await;
+                        burst.extend(std::iter::from_fn(|| news.try_recv().ok()).take(BATCH - burst.len()));
+                    }
+                    last = Instant::now();
+                    self.pass_on(std::mem::take(&mut burst), &applier).await;
+                }
                 _ = second.tick() => self.each_second(),
             }
         }
     }
 
+    async fn pass_on(&self, burst: Vec<News>, applier: &mpsc::Sender<Change>) {
+        let mut batch = Batch::default();
+        for news in burst {
+            match news {
+                News::Changed(function) => batch.loads(function.take_loads()),
+                News::Drained(drained) => batch.line(&Message::Drained(drained)),
+                News::Away(function, uid) => drop(applier.send(Change::Away(function, uid)).await),
+            }
+        }
+        self.send(batch);
+    }
+
     fn each_second(&self) {
+        let mut batch = Batch::default();
         for function in self.directory.all() {
             function.each_second();
-            self.send(lines(function.take_loads()));
+            batch.loads(function.take_loads());
         }
-        self.send(line(&Message::Synced));
+        batch.line(&Message::Synced);
+        self.send(batch);
     }
 
-    fn send(&self, lines: impl IntoIterator<Item = Bytes>) {
-        for line in lines {
+    fn send(&self, batch: Batch) {
+        if !batch.0.is_empty() {
             // Nobody listening is fine: the state is told to whoever comes.
-            let _ = self.lines.send(line);
+            let _ = self.batches.send(batch.0.into());
         }
     }
 }
 
-/// What there is to say of a Function: nothing while nothing of it runs or waits.
-fn lines(loads: Vec<Load>) -> Vec<Bytes> {
-    let said =
-        loads.into_iter().filter(|l| l.ready + l.starting + l.parked + l.in_flight + l.queued + l.peak_in_flight > 0);
-    said.flat_map(|load| line(&Message::Load(load))).collect()
-}
+/// Messages as JSON, each on a line.
+#[derive(Default)]
+struct Batch(Vec<u8>);
 
-fn line(message: &Message) -> Option<Bytes> {
-    match serde_json::to_vec(message) {
-        Ok(mut json) => {
-            json.push(b'\n');
-            Some(json.into())
-        }
-        Err(error) => {
+impl Batch {
+    /// What there is to say of a Function: nothing while nothing of it runs or waits.
+    fn loads(&mut self, loads: Vec<Load>) {
+        let is_said = |l: &Load| l.ready + l.starting + l.parked + l.in_flight + l.queued + l.peak_in_flight > 0;
+        loads.into_iter().filter(is_said).for_each(|load| self.line(&Message::Load(load)));
+    }
+
+    fn line(&mut self, message: &Message) {
+        let before = self.0.len();
+        if let Err(error) = serde_json::to_writer(&mut self.0, message) {
             error!(%error, "a signal can't be written as JSON");
-            None
+            return self.0.truncate(before);
         }
+        self.0.push(b'\n');
     }
 }
