@@ -1,10 +1,7 @@
 //! What was decided, for people: logged and counted once, and the last decisions about each
 //! Function kept for whoever asks why it has as many instances as it has.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::jiff::Timestamp;
 use lambent_api::{FunctionKey, Name};
@@ -43,7 +40,7 @@ pub struct Decision {
 #[derive(Clone, Debug)]
 pub struct Record {
     metrics: Metrics,
-    decisions: Arc<Mutex<BTreeMap<FunctionKey, VecDeque<Decision>>>>,
+    decisions: Arc<Mutex<BTreeMap<FunctionKey, Vec<Decision>>>>,
 }
 
 impl Record {
@@ -79,10 +76,11 @@ impl Record {
             load: *seen,
         };
         let mut decisions = self.decisions.lock();
-        // Most Functions that sleep have one decision or two: room for more comes with more.
-        let ring = decisions.entry(function.clone()).or_insert_with(|| VecDeque::with_capacity(1));
-        ring.truncate(KEPT - 1);
-        ring.push_front(decision);
+        let last = decisions.entry(function.clone()).or_default();
+        last.truncate(KEPT - 1);
+        // Thousands sleep with one or two of them.
+        last.reserve_exact(1);
+        last.insert(0, decision);
     }
 
     /// The last decisions about a Function as JSON, the newest first.

@@ -69,6 +69,12 @@ impl Packer {
 }
 
 impl Packed {
+    /// Packs a text that has no others of its kind.
+    pub fn alone(text: &str) -> Self {
+        let differs = compress_prepend_size_with_dict(text.as_bytes(), &[]).into_boxed_slice();
+        Self { sample: "".into(), differs }
+    }
+
     /// The text.
     ///
     /// # Errors
@@ -135,6 +141,7 @@ mod tests {
             let packed: Vec<Packed> = texts.iter().map(|text| packer.pack(text)).collect();
             for (packed, text) in packed.iter().zip(&texts) {
                 prop_assert_eq!(&packed.text().unwrap(), text);
+                prop_assert_eq!(&Packed::alone(text).text().unwrap(), text);
             }
         }
     }

@@ -61,7 +61,6 @@ use crate::{
     face::Face,
     loader::Loader,
     manifest::COMMAND,
-    news::Places,
     reader::{Asked, Look},
     screen::Screen,
     state_dir::{Endpoint, StateDir},
@@ -143,9 +142,8 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     let state = StateDir::create(&state)?;
     let output = OutputFiles::new(state.output());
     let store = Store::default();
-    let places = Places::default();
     let processes = !matches!(engine, EngineChoice::Named(_));
-    let mut loader = Loader::new(paths, processes, program.clone(), store.clone(), places.clone());
+    let mut loader = Loader::new(paths, processes, program.clone(), store.clone());
     let first = loader.look().await.map_err(Error::Paths)?;
     let engine = Arc::new(choose(engine).await?);
     say_what_is_there(&first, &engine).await;
@@ -168,7 +166,7 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     let url = format!("http://{}", reachable(listen));
     publish(&state, &store, &face, &url, &mut tasks, face_listener().await?).map_err(Error::Face)?;
     tasks.spawn(named("Pods", pods::follow(fleet.clone(), store.clone(), output)));
-    tasks.spawn(named("Events", news::tell_events(client.clone(), places)));
+    tasks.spawn(named("Events", news::tell_events(client.clone(), store.clone())));
     if screen.is_terminal() {
         tasks.spawn(named("the table", news::draw(screen.clone(), store.clone(), registry.clone())));
     }
@@ -321,8 +319,7 @@ fn say_what_runs_an_image(key: &FunctionKey, asked: &Asked, engine: Result<&Engi
         Err(NoEngine::Off) => "--engine process runs no images",
         Err(NoEngine::NotFound) => "no container engine was found",
     };
-    let (file, line) = (asked.file.display(), asked.line);
-    warn!("{file}:{line}: {key} can't run here: it has no annotation {COMMAND}, and {why}");
+    warn!("{}: {key} can't run here: it has no annotation {COMMAND}, and {why}", asked.place);
 }
 
 async fn face_listener() -> Result<TcpListener, Error> {

@@ -16,10 +16,8 @@ use tokio::{sync::mpsc, time::timeout};
 use tracing::{error, info, warn};
 
 use crate::{
-    files::Known,
     manifest::Problem,
-    news::Places,
-    reader::{self, Asked, Ground, Look, Request},
+    reader::{self, Asked, Ground, Look, Remembered, Request},
     source,
     store::{Key, Kind, Store},
 };
@@ -39,28 +37,25 @@ pub(crate) struct Loader {
     /// What reads: this program.
     program: PathBuf,
     store: Store,
-    known: Known,
+    remembered: Remembered,
     told: BTreeSet<Problem>,
     /// Why nothing could be read the last time.
     failed: Option<String>,
     /// Of Functions that are built: the digest of the source as it is now, and how often it has changed.
     changes: BTreeMap<FunctionKey, (String, u64)>,
-    /// Where each Function stands, for those who complain about it.
-    places: Places,
 }
 
 impl Loader {
-    pub(crate) fn new(paths: Vec<PathBuf>, processes: bool, program: PathBuf, store: Store, places: Places) -> Self {
+    pub(crate) fn new(paths: Vec<PathBuf>, processes: bool, program: PathBuf, store: Store) -> Self {
         Self {
             paths,
             processes,
             program,
             store,
-            known: Known::new(),
+            remembered: Remembered::default(),
             told: BTreeSet::new(),
             failed: None,
             changes: BTreeMap::new(),
-            places,
         }
     }
 
@@ -69,9 +64,9 @@ impl Loader {
     /// # Errors
     /// If one of the paths can't be read, or none can.
     pub(crate) async fn look(&mut self) -> std::io::Result<Look> {
-        let request = Request::new(&self.paths, self.processes, &self.known);
+        let request = Request::new(&self.paths, self.processes, &self.remembered);
         let look;
-        (look, self.known) = reader::look(&self.program, &request).await?;
+        (look, self.remembered) = reader::look(&self.program, &request).await?;
         for problem in look.problems.difference(&self.told) {
             error!("{problem}");
         }
@@ -132,7 +127,6 @@ impl Loader {
                 // Gone already is as good.
                 let _ = self.store.delete(&key, None);
                 self.changes.remove(&function);
-                self.places.lock().remove(&function);
             }
         }
         for (key, (asked, object)) in look.functions {
@@ -152,12 +146,10 @@ impl Loader {
     }
 
     fn put(&mut self, key: FunctionKey, asked: Asked, object: &Packed) {
-        let Asked { file, line, built_from, .. } = asked;
-        let number = built_from.map(|source| self.number(&key, &source));
+        let number = asked.built_from.map(|source| self.number(&key, &source));
         if let Err(words) = put(&self.store, &key, object, number) {
-            error!("{}:{line}: {key}: {words}", file.display());
+            error!("{}: {key}: {words}", asked.place);
         }
-        self.places.lock().insert(key, (file, line));
     }
 }
 

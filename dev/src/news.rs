@@ -1,6 +1,6 @@
 //! What happens to Functions, for whoever looks: the controller's Events as lines, and the table.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::events::v1::Event;
@@ -13,25 +13,22 @@ use lambent_fleet::{
     Instance,
     process::output::{Channel, Output, OutputFiles},
 };
-use parking_lot::Mutex;
 use prometheus::Registry;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::{
+    manifest::PLACE,
     screen::{Row, Screen, Size},
     stats,
-    store::{Kind, Store},
+    store::{Key, Kind, Store},
 };
 
 /// How often the table is drawn anew.
 const DRAW_EVERY: Duration = Duration::from_millis(250);
 
-/// Where the manifest of each Function is.
-pub(crate) type Places = Arc<Mutex<BTreeMap<FunctionKey, (PathBuf, usize)>>>;
-
 /// Says what Events say; of a warning also where the manifest is.
-pub(crate) async fn tell_events(client: Client, places: Places) {
+pub(crate) async fn tell_events(client: Client, store: Store) {
     let events = watcher(Api::<Event>::all(client), watcher::Config::default()).default_backoff().applied_objects();
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
@@ -44,11 +41,17 @@ pub(crate) async fn tell_events(client: Client, places: Places) {
             continue;
         }
         let reason = event.reason.unwrap_or_default();
-        match places.lock().get(&key) {
-            Some((file, line)) => warn!("{}:{line}: {key}: {reason}: {note}", file.display()),
+        match place(&store, &key) {
+            Some(place) => warn!("{place}: {key}: {reason}: {note}"),
             None => warn!("{key}: {reason}: {note}"),
         }
     }
+}
+
+fn place(store: &Store, function: &FunctionKey) -> Option<String> {
+    let FunctionKey { namespace, name } = function.clone();
+    let function = store.get(&Key::new(Kind::Function, namespace, name)).ok()?;
+    Some(function["metadata"]["annotations"][PLACE].as_str()?.to_owned())
 }
 
 /// Draws the table.

@@ -23,7 +23,7 @@ use tokio::{
 
 use crate::{
     files::{self, Known, Wanted},
-    manifest::{Manifest, Problem},
+    manifest::{Manifest, PLACE, Problem},
     notices::notices,
     source::Source,
 };
@@ -40,6 +40,10 @@ pub(crate) struct Request {
     processes: bool,
     known: Vec<Origin>,
 }
+
+/// What was known after a look, to be told the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered(Option<Packed>);
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Named(#[serde(with = "lossless")] PathBuf);
@@ -66,11 +70,8 @@ enum Line {
 /// A Function that a manifest asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Asked {
-    /// The manifest.
-    #[serde(with = "lossless")]
-    pub(crate) file: PathBuf,
-    /// The line of its name.
-    pub(crate) line: usize,
+    /// Where its manifest is.
+    pub(crate) place: String,
     /// Whether its command is run, and not its image.
     pub(crate) is_process: bool,
     /// Of one that is built first: the digest of its source.
@@ -101,12 +102,9 @@ pub(crate) struct Ground {
 }
 
 impl Request {
-    pub(crate) fn new(paths: &[PathBuf], processes: bool, known: &Known) -> Self {
-        Self {
-            paths: paths.iter().cloned().map(Named).collect(),
-            processes,
-            known: known.iter().map(|(file, functions)| Origin(file.clone(), functions.clone())).collect(),
-        }
+    pub(crate) fn new(paths: &[PathBuf], processes: bool, remembered: &Remembered) -> Self {
+        let known = remembered.0.as_ref().and_then(|known| known.value().ok()).unwrap_or_default();
+        Self { paths: paths.iter().cloned().map(Named).collect(), processes, known }
     }
 }
 
@@ -114,7 +112,7 @@ impl Request {
 ///
 /// # Errors
 /// If one of the paths can't be read, or the process fails.
-pub(crate) async fn look(program: &Path, request: &Request) -> io::Result<(Look, Known)> {
+pub(crate) async fn look(program: &Path, request: &Request) -> io::Result<(Look, Remembered)> {
     let mut command = Command::new(program);
     command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A terminal's Ctrl-C is ours; it ends by itself, soon, and also when nobody reads.
@@ -141,8 +139,8 @@ pub(crate) async fn look(program: &Path, request: &Request) -> io::Result<(Look,
 }
 
 /// All that was found; nothing if the end is missing.
-async fn collect(from: impl tokio::io::AsyncBufRead + Unpin) -> io::Result<Option<(Look, Known)>> {
-    let (mut look, mut known, mut packer) = (Look::default(), Known::new(), Packer::default());
+async fn collect(from: impl tokio::io::AsyncBufRead + Unpin) -> io::Result<Option<(Look, Remembered)>> {
+    let (mut look, mut known, mut packer) = (Look::default(), Vec::new(), Packer::default());
     let mut lines = from.lines();
     while let Some(line) = lines.next_line().await? {
         match serde_json::from_str(&line)? {
@@ -151,10 +149,11 @@ async fn collect(from: impl tokio::io::AsyncBufRead + Unpin) -> io::Result<Optio
             Line::Kept(key) => drop(look.kept.insert(key)),
             Line::Watched(Named(path)) => drop(look.ground.watched.insert(path)),
             Line::Notice(notice) => look.notices.push(notice),
-            Line::Known(Origin(file, functions)) => drop(known.insert(file, functions)),
+            Line::Known(origin) => known.push(origin),
             Line::End(partial) => {
                 look.ground.partial = partial;
-                return Ok(Some((look, known)));
+                let known = Packed::alone(&serde_json::to_string(&known)?);
+                return Ok(Some((look, Remembered(Some(known)))));
             }
             Line::Failed(words) => return Err(io::Error::other(words)),
         }
@@ -209,13 +208,15 @@ fn lines(wanted: Wanted, known: Known, mut say: impl FnMut(Line) -> io::Result<(
     say(Line::End(partial))
 }
 
-fn asked(key: FunctionKey, manifest: Manifest, source: Option<&Source>) -> io::Result<Line> {
+fn asked(key: FunctionKey, mut manifest: Manifest, source: Option<&Source>) -> io::Result<Line> {
     let built_from = source.filter(|_| manifest.annotations.build.is_some()).map(|source| source.digest.clone());
+    let place = format!("{}:{}", manifest.file.display(), manifest.line);
+    manifest.function.metadata.annotations.get_or_insert_default().insert(PLACE.to_owned(), place.clone());
     let object = match source {
         Some(source) => serde_json::to_string(&source.run_by(&manifest))?,
         None => serde_json::to_string(&manifest.function)?,
     };
-    let asked = Asked { file: manifest.file, line: manifest.line, is_process: source.is_some(), built_from };
+    let asked = Asked { place, is_process: source.is_some(), built_from };
     Ok(Line::Function(key, asked, object))
 }
 
@@ -258,7 +259,7 @@ mod tests {
     use super::*;
 
     fn said(directory: &Path) -> String {
-        let request = Request::new(&[directory.to_owned()], true, &Known::new());
+        let request = Request::new(&[directory.to_owned()], true, &Remembered::default());
         let request: Request = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
         let mut known = Known::new();
         let paths: Vec<PathBuf> = request.paths.into_iter().map(|Named(path)| path).collect();
@@ -278,17 +279,20 @@ mod tests {
         fs::write(odd.join("f.yaml"), text).unwrap();
         fs::write(odd.join("broken.yaml"), "kind: Function\napiVersion: lambent.dev/v1alpha1\nspec: [").unwrap();
         let said = said(directory.path());
-        let (look, known) = collect(said.as_bytes()).await.unwrap().unwrap();
+        let (look, remembered) = collect(said.as_bytes()).await.unwrap().unwrap();
         let (key, (asked, object)) = look.functions.first_key_value().unwrap();
-        assert_eq!((key, asked.line, asked.is_process), (&FunctionKey::new("default", "one"), 3, true));
-        assert_eq!(asked.file, odd.join("f.yaml"));
+        assert_eq!((key, asked.is_process), (&FunctionKey::new("default", "one"), true));
+        assert_eq!(asked.place, format!("{}:3", odd.join("f.yaml").display()));
         let object: serde_json::Value = object.value().unwrap();
+        assert_eq!(object["metadata"]["annotations"][PLACE], asked.place.as_str());
         assert_eq!(object["spec"]["command"], serde_json::json!(["run", "me"]));
         let digest = asked.built_from.as_ref().unwrap();
         assert!(object["spec"]["image"].as_str().unwrap().ends_with(digest), "{object}");
         assert_eq!(look.problems.first().unwrap().file, odd.join("broken.yaml"));
         assert!(look.ground.watched.contains(&odd) && !look.ground.partial);
-        assert_eq!(known.get(&odd.join("f.yaml")).unwrap().len(), 1);
+        let next = Request::new(&[], true, &remembered);
+        let origin = next.known.iter().find(|Origin(file, _)| *file == odd.join("f.yaml")).unwrap();
+        assert_eq!(*origin.1, [FunctionKey::new("default", "one")]);
         assert!(look.notices[0].starts_with("port "), "{:?}", look.notices);
     }
 
@@ -307,7 +311,7 @@ mod tests {
         let program = directory.path().join("fails");
         fs::write(&program, "#!/bin/sh\necho too deep >&2\nexit 3\n").unwrap();
         fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let error = look(&program, &Request::new(&[], true, &Known::new())).await.unwrap_err().to_string();
+        let error = look(&program, &Request::new(&[], true, &Remembered::default())).await.unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("too deep"), "{error}");
     }
 }

@@ -14,6 +14,9 @@ pub const WATCH: &str = "dev.lambent.dev/watch";
 /// has started is gone when it ends.
 pub const BUILD: &str = "dev.lambent.dev/build";
 
+/// Where the manifest is, `file:line`: `lambent dev` says so in the Functions that it serves.
+pub const PLACE: &str = "dev.lambent.dev/manifest";
+
 /// What a manifest says about development.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Annotations {
@@ -42,6 +45,8 @@ impl Annotations {
                 BUILD => annotations.build = Some(command()?),
                 WORKDIR => annotations.workdir = Some(value.clone()),
                 WATCH => annotations.watch = words()?,
+                // In a manifest that was read from there.
+                PLACE => {}
                 _ => return Err(fault(format!("not known; there are {COMMAND}, {WORKDIR}, {WATCH} and {BUILD}"))),
             }
         }

@@ -18,7 +18,7 @@ use std::{
 
 use lambent_api::{Function, Settings};
 
-pub use annotations::{Annotations, BUILD, COMMAND, WATCH, WORKDIR};
+pub use annotations::{Annotations, BUILD, COMMAND, PLACE, WATCH, WORKDIR};
 use document::Document;
 use serde::{Deserialize, Serialize};
 
