@@ -11,6 +11,7 @@ use lambent_api::{
     FunctionKey, Name, RevisionKey, Settings,
     signal::{Load, Message, Retired},
 };
+use lambent_compact::Table;
 use tokio::time::Instant;
 
 use crate::{
@@ -102,8 +103,8 @@ impl FunctionState {
 #[derive(Default)]
 pub struct Book {
     start: StartModel,
-    functions: HashMap<FunctionKey, Box<FunctionState>>,
-    revisions: HashMap<RevisionKey, Box<RevisionState>>,
+    functions: Table<FunctionKey, FunctionState>,
+    revisions: Table<RevisionKey, RevisionState>,
     gateways: BTreeSet<SocketAddr>,
     synced: HashMap<SocketAddr, Instant>,
 }
@@ -160,7 +161,7 @@ impl Book {
     }
 
     fn function(&mut self, view: FunctionView, now: Instant) -> Vec<Order> {
-        let state = self.functions.entry(view.key.clone()).or_default();
+        let state = self.functions.get_or_insert_with(view.key.clone(), FunctionState::default);
         state.settings = view.settings.or(state.settings.take());
         if state.serving != view.serving {
             state.since = Some(now);
@@ -175,8 +176,7 @@ impl Book {
     }
 
     fn revision(&mut self, view: &RevisionView, now: Instant) -> Vec<Order> {
-        let revision =
-            self.revisions.entry(view.key.clone()).or_insert_with(|| Box::new(RevisionState::new(view, now)));
+        let revision = self.revisions.get_or_insert_with(view.key.clone(), || RevisionState::new(view, now));
         revision.observe(view, now);
         revision.introduced |= self.functions.get(&revision.function).is_some_and(|f| f.names(&view.key.name));
         self.more(&view.key, now).into_iter().collect()

@@ -1,6 +1,8 @@
 //! What keeps thousands of Functions that sleep from taking memory: texts that resemble each other are
-//! kept as what differs from a sample of them, and tables give back what a crowd has left.
+//! kept as what differs from a sample of them, and tables take little for what they have room for.
 #![warn(missing_docs)]
+
+mod table;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,6 +13,8 @@ use std::{
 use lz4_flex::block::{compress_prepend_size_with_dict, decompress_size_prepended_with_dict};
 use serde::{Serialize, de::DeserializeOwned};
 use thiserror::Error;
+
+pub use table::Table;
 
 /// Packs texts of one kind, such as all Functions as JSON: a text of 1,500 bytes takes some 150.
 #[derive(Clone, Debug, Default)]

@@ -1,15 +1,15 @@
 //! What a watch has told, by Function: reading all that belongs to one Function costs nothing,
 //! however many others there are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use lambent_api::{FunctionKey, Name};
-use lambent_compact::give_back;
+use lambent_compact::Table;
 
 /// All members that are known, by Function and name. Of the few that a Function has.
 #[derive(Debug)]
 pub(crate) struct Index<V> {
-    members: HashMap<FunctionKey, Vec<(Name, V)>>,
+    members: Table<FunctionKey, Vec<(Name, V)>>,
     /// While everything is being said again: what was said so far.
     said: Option<HashSet<(FunctionKey, Name)>>,
     complete: bool,
@@ -17,7 +17,7 @@ pub(crate) struct Index<V> {
 
 impl<V> Default for Index<V> {
     fn default() -> Self {
-        Self { members: HashMap::new(), said: None, complete: false }
+        Self { members: Table::default(), said: None, complete: false }
     }
 }
 
@@ -54,7 +54,7 @@ impl<V: Clone> Index<V> {
             said.insert((function.clone(), name.into()));
         }
         // Most Functions have one member or none.
-        let all = self.members.entry(function.clone()).or_insert_with(|| Vec::with_capacity(1));
+        let all = self.members.get_or_insert_with(function.clone(), || Vec::with_capacity(1));
         match all.binary_search_by(|(known, _)| known.as_str().cmp(name)) {
             Ok(at) => all[at].1 = member,
             Err(at) => all.insert(at, (name.into(), member)),
@@ -67,7 +67,6 @@ impl<V: Clone> Index<V> {
             all.retain(|(known, _)| known != name);
             if all.is_empty() {
                 self.members.remove(function);
-                give_back(&mut self.members);
             }
         }
     }

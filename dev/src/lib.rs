@@ -51,7 +51,7 @@ use tokio::{
     net::TcpListener,
     sync::{OnceCell, mpsc, oneshot, watch},
     task::JoinSet,
-    time::timeout,
+    time::{interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -71,6 +71,10 @@ use crate::{
 const NEWS: usize = 1024;
 /// Where Lambent itself seems to run.
 const SYSTEM_NAMESPACE: &str = "lambent-system";
+/// So long nothing is written before the store is tidied up.
+const QUIET: Duration = Duration::from_secs(5);
+/// So much was written before that is worth while.
+const MUCH: u64 = 1000;
 /// From SIGTERM to SIGKILL when all ends and nobody waits for an answer any more.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
@@ -167,6 +171,7 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     publish(&state, &store, &face, &url, &mut tasks, face_listener().await?).map_err(Error::Face)?;
     tasks.spawn(named("Pods", pods::follow(fleet.clone(), store.clone(), output)));
     tasks.spawn(named("Events", news::tell_events(client.clone(), store.clone())));
+    tasks.spawn(named("the order in the store", keep_tidy(store.clone())));
     if screen.is_terminal() {
         tasks.spawn(named("the table", news::draw(screen.clone(), store.clone(), registry.clone())));
     }
@@ -216,6 +221,20 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
         warn!("some instances can't be stopped");
     }
     result
+}
+
+/// Tidies the store up whenever much was written and nothing more is.
+async fn keep_tidy(store: Store) {
+    let (mut tick, mut tidied, mut before) = (interval(QUIET), 0, 0);
+    loop {
+        tick.tick().await;
+        let version = store.version();
+        if version == before && version - tidied > MUCH {
+            store.tidy();
+            tidied = version;
+        }
+        before = version;
+    }
 }
 
 /// Says where to call once the gateway knows everything.

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use lambent_api::{FunctionKey, InstanceRef, Name, Protocol, Reason, RevisionKey, Settings};
-use lambent_compact::give_back;
+use lambent_compact::{Table, give_back};
 use lambent_fleet::{Event, Instance, Phase, probe};
 use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -164,8 +164,8 @@ pub struct Applier {
     newcomers: Option<UnboundedSender<peers::Event>>,
     /// Whom to ask for addresses; without it the API tells them.
     nodes: Option<Arc<Nodes>>,
-    functions: HashMap<FunctionKey, Box<KnownFunction>>,
-    revisions: HashMap<RevisionKey, KnownRevision>,
+    functions: Table<FunctionKey, KnownFunction>,
+    revisions: Table<RevisionKey, KnownRevision>,
     instances: HashMap<String, Known>,
     /// Unique ids of a Function's instances.
     instances_of: HashMap<FunctionKey, HashSet<String>>,
@@ -226,8 +226,8 @@ impl Applier {
             metrics,
             newcomers,
             nodes: None,
-            functions: HashMap::new(),
-            revisions: HashMap::new(),
+            functions: Table::default(),
+            revisions: Table::default(),
             instances: HashMap::new(),
             instances_of: HashMap::new(),
             frozen: ByNode::default(),
@@ -295,7 +295,7 @@ impl Applier {
             (None, None) => return,
         }
         let view = KnownFunction { revision, next, stalled: stalled.map(Arc::new) };
-        let is_new = self.functions.insert(key.clone(), Box::new(view)).is_none();
+        let is_new = self.functions.insert(key.clone(), view).is_none();
         self.refresh(&key);
         if is_new {
             self.show_again(&key);
