@@ -299,7 +299,7 @@ async fn controller(
         plain_http_registries: Vec::new(),
         pull_ahead: None,
         // All that they wait for is in this process.
-        looks: 4,
+        looks: 2,
         builder: Some(Arc::new(Builds::new(fleet.clone(), store))),
     };
     if let Err(error) = lambent_controller::run(config, client, fleet, said, &registry, shutdown).await {

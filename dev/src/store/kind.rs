@@ -53,7 +53,7 @@ impl Kind {
 
     /// The most objects that are kept; the oldest go first.
     pub fn limit(self) -> Option<usize> {
-        (self == Self::Event).then_some(500)
+        (self == Self::Event).then_some(200)
     }
 
     /// Where the scale subresource finds its number, in the spec.
