@@ -29,11 +29,14 @@ impl<'de, K: serde::de::DeserializeOwned> Deserialize<'de> for Guarded<K> {
         let read = serde_json::from_value(object).map_err(|error| error.to_string());
         Ok(Self(match read {
             Ok(object) => Ok(object),
-            Err(error) => {
-                Err(Unreadable { error, metadata: serde_json::from_value(metadata).map_err(D::Error::custom)? })
-            }
+            Err(error) => Err(Unreadable { error, metadata: metadata_of(metadata).map_err(D::Error::custom)? }),
         }))
     }
+}
+
+/// One without any is nobody's.
+fn metadata_of(value: Value) -> serde_json::Result<ObjectMeta> {
+    Ok(serde_json::from_value::<Option<ObjectMeta>>(value)?.unwrap_or_default())
 }
 
 impl<K: Resource> Resource for Guarded<K> {
@@ -82,6 +85,7 @@ mod tests {
         let unreadable = guarded(json!(["a"])).unwrap();
         assert_eq!(unreadable.meta().namespace.as_deref(), Some("shop"));
         assert!(unreadable.0.unwrap_err().error.contains("expected a string"));
+        assert_eq!(serde_json::from_value::<Guarded<Function>>(json!({})).unwrap().meta().name, None);
         // Without its name nobody could say anything about it.
         serde_json::from_value::<Guarded<Function>>(json!({"metadata": {"name": 1}, "spec": {}})).unwrap_err();
     }

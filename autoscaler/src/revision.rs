@@ -85,10 +85,14 @@ impl Activity {
         self.asked.is_some_and(|asked| now.duration_since(asked.at) < limit(asked))
     }
 
-    /// Lets go of what counts no longer. Whether nothing is left but the past of instances that are gone.
-    fn forget_what_is_over(&mut self, now: Instant) -> bool {
+    /// Lets go of what counts no longer.
+    fn forget_what_is_over(&mut self, now: Instant) {
         self.loads.retain(|_, (_, at)| now.duration_since(*at) < REPEATED_WITHIN);
         self.named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
+    }
+
+    /// Whether nothing is left but how the load was.
+    fn is_over(&self, now: Instant) -> bool {
         self.loads.is_empty() && self.named.is_empty() && self.pending(now).is_none() && !self.has_asked_lately(now)
     }
 }
@@ -180,10 +184,13 @@ impl RevisionState {
         if to >= self.written || self.pending(now).is_some() {
             return None;
         }
-        let known: Vec<InstanceRef> = self.stopping();
         let named = &mut self.activity_mut().named;
         named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
-        named.extend(retired.instances.into_iter().filter(|i| !known.contains(i)).map(|i| (i, now)));
+        for instance in retired.instances {
+            if !named.iter().any(|(known, _)| *known == instance) {
+                named.push((instance, now));
+            }
+        }
         let names = self.stopping();
         Some(self.write(to, Some(names), reason, now))
     }
@@ -241,8 +248,12 @@ impl RevisionState {
 
     /// Lets go of what counts no longer: a Revision that sleeps takes next to no memory.
     pub fn forget_what_is_over(&mut self, now: Instant) {
-        let none_left = self.written == 0;
-        self.activity.take_if(|activity| activity.forget_what_is_over(now) && none_left);
+        let Some(activity) = &mut self.activity else { return };
+        activity.forget_what_is_over(now);
+        // How the load was says for how long instances are to stay.
+        if self.written == 0 && activity.is_over(now) {
+            self.activity = None;
+        }
     }
 
     /// The numbers of gateways that are no more hold no longer.
@@ -285,5 +296,35 @@ impl RevisionState {
     pub fn needed(&mut self, settings: &Settings, now: Instant) -> u32 {
         let lately = self.activity.as_mut().map_or(0, |activity| activity.window.max(now, settings.idle));
         lately.max(self.needed_now(settings, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_was_named_long_ago_is_named_again() {
+        let mut now = Instant::now();
+        let view = |wanted| RevisionView {
+            key: RevisionKey::new("shop", "hello-1"),
+            function: "hello".to_owned(),
+            wanted,
+            proven: true,
+        };
+        let mut revision = RevisionState::new(&view(3), now);
+        let instance = |name: &str| InstanceRef { name: name.to_owned(), uid: name.to_owned() };
+        let mut names = |names: &[&str], left, now| {
+            revision.observe(&view(left + 1), now);
+            revision.ask_to_retire(left, Reason::IdleWindow, now).unwrap();
+            let retired = Retired { instances: names.iter().map(|name| instance(name)).collect(), left };
+            let Some(Order::Write(write)) = revision.lower(retired, now) else { panic!("nothing is written") };
+            write.stopping.unwrap().into_iter().map(|instance| instance.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&["a"], 2, now), ["a"]);
+        now += PATIENCE;
+        assert_eq!(names(&["b"], 1, now), ["a", "b"]);
+        now += NAMED_FOR;
+        assert_eq!(names(&["a"], 0, now), ["a"]);
     }
 }

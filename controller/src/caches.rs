@@ -39,9 +39,7 @@ impl Kept {
     /// The Function.
     pub(crate) fn unpacked(&self) -> Watched {
         let invalid = match self {
-            Self::Unreadable(invalid) => {
-                Unreadable { error: invalid.error.clone(), metadata: invalid.metadata.clone() }
-            }
+            Self::Unreadable(invalid) => Unreadable::clone(invalid),
             Self::Readable(packed) => match packed.value::<Function>() {
                 Ok(function) => return Guarded(Ok(function)),
                 Err(error) => Unreadable { error: error.to_string(), metadata: ObjectMeta::default() },

@@ -16,6 +16,7 @@ mod files;
 mod find;
 mod link;
 mod loader;
+mod lossless;
 pub mod manifest;
 mod news;
 mod notices;
@@ -51,7 +52,7 @@ use tokio::{
     net::TcpListener,
     sync::{OnceCell, mpsc, oneshot, watch},
     task::JoinSet,
-    time::{interval, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -112,7 +113,7 @@ pub enum Error {
     /// The port is taken, most likely.
     #[error("{0} can't be listened on: {1}; choose another address with --listen, such as --listen 127.0.0.1:8081")]
     Listen(SocketAddr, io::Error),
-    /// A path that can't be read.
+    /// A path that can't be read, or nothing that reads.
     #[error("{0}")]
     Paths(io::Error),
     /// The engine that was asked for.
@@ -226,6 +227,7 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
 /// Tidies the store up whenever much was written and nothing more is.
 async fn keep_tidy(store: Store) {
     let (mut tick, mut tidied, mut before) = (interval(QUIET), 0, 0);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let version = store.version();

@@ -26,6 +26,8 @@ use crate::{
 const SETTLES_WITHIN: Duration = Duration::from_millis(50);
 /// What could not be read is read again after this, as nothing may tell when it can be.
 const AGAIN: Duration = Duration::from_secs(2);
+/// Where nothing could be read, later and later up to this.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 /// Who writes all the time is not waited for.
 const AT_MOST: Duration = Duration::from_secs(1);
 
@@ -62,7 +64,7 @@ impl Loader {
     /// Looks at the files.
     ///
     /// # Errors
-    /// If one of the paths can't be read, or none can.
+    /// If one of the paths can't be read, or the process that reads fails.
     pub(crate) async fn look(&mut self) -> std::io::Result<Look> {
         let request = Request::new(&self.paths, self.processes, &self.remembered);
         let look;
@@ -95,9 +97,10 @@ impl Loader {
     }
 
     /// What the files ask for after the next change, or soon, where changes may not be told of.
-    async fn next(&mut self, changes: &mut mpsc::Receiver<()>, mut soon: bool) -> Look {
+    async fn next(&mut self, changes: &mut mpsc::Receiver<()>, partial: bool) -> Look {
+        let mut pause = if partial { AGAIN } else { Duration::MAX };
         loop {
-            let _ = timeout(if soon { AGAIN } else { Duration::MAX }, changes.recv()).await;
+            let _ = timeout(pause, changes.recv()).await;
             let settled =
                 async { while timeout(SETTLES_WITHIN, changes.recv()).await.is_ok_and(|change| change.is_some()) {} };
             let _ = timeout(AT_MOST, settled).await;
@@ -108,10 +111,13 @@ impl Loader {
                 }
                 Err(error) => {
                     let words = Some(error.to_string());
-                    if self.failed != words {
+                    pause = if self.failed == words {
+                        pause.min(AGAIN_AT_MOST / 2) * 2
+                    } else {
                         error!(%error, "the files can't be read; what runs goes on");
-                    }
-                    (self.failed, soon) = (words, true);
+                        AGAIN
+                    };
+                    self.failed = words;
                 }
             }
         }

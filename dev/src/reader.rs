@@ -3,7 +3,8 @@
 //! much for a parser ends that process, and nothing that runs.
 //!
 //! ```text
-//! lambent dev -- Request --> lambent read-manifests       Line* -->
+//! lambent dev -- Request --> lambent read-manifests
+//!             <-- Line* --
 //! ```
 
 use std::{
@@ -17,12 +18,13 @@ use lambent_api::FunctionKey;
 use lambent_compact::{Packed, Packer};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     process::Command,
 };
 
 use crate::{
     files::{self, Known, Wanted},
+    lossless,
     manifest::{Manifest, PLACE, Problem},
     notices::notices,
     source::Source,
@@ -116,7 +118,7 @@ pub(crate) async fn look(program: &Path, request: &Request) -> io::Result<(Look,
     let mut command = Command::new(program);
     command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A terminal's Ctrl-C is ours; it ends by itself, soon, and also when nobody reads.
-    let mut process = command.process_group(0).kill_on_drop(true).spawn()?;
+    let mut process = command.process_group(0).kill_on_drop(true).spawn().map_err(failed(program))?;
     let (Some(mut stdin), Some(stdout), Some(stderr)) =
         (process.stdin.take(), process.stdout.take(), process.stderr.take())
     else {
@@ -126,16 +128,30 @@ pub(crate) async fn look(program: &Path, request: &Request) -> io::Result<(Look,
     // It takes all of that before it says anything. One that ends before has its reason.
     let _ = stdin.write_all(&request).await;
     drop((stdin, request));
-    let mut words = String::new();
-    let mut stderr = stderr.take(MAX_WORDS);
     // Both end with the process.
-    let (found, _) = tokio::join!(collect(BufReader::new(stdout)), stderr.read_to_string(&mut words));
-    if let Some(found) = found? {
-        return Ok(found);
-    }
+    let (found, words) = tokio::join!(collect(BufReader::new(stdout)), words(stderr));
+    let found = found?;
     let status = process.wait().await?;
-    let program = program.display();
-    Err(io::Error::other(format!("{program} {ARGUMENT} did not come to an end: {status}; {}", words.trim())))
+    let no_end = || failed(program)(io::Error::other(format!("{status}; {}", words.trim())));
+    found.ok_or_else(no_end)
+}
+
+/// Where it can't even be started it is this program that is missing, and no manifest.
+fn failed(program: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| {
+        let words =
+            format!("{} {ARGUMENT} failed, start lambent dev again if that stays so: {error}", program.display());
+        io::Error::other(words)
+    }
+}
+
+/// The first of what it has to say; it must not be kept from saying the rest.
+async fn words(mut stderr: impl AsyncRead + Unpin) -> String {
+    let mut words = Vec::new();
+    // Without them it is only less clear what is wrong.
+    let _ = (&mut stderr).take(MAX_WORDS).read_to_end(&mut words).await;
+    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    String::from_utf8_lossy(&words).into_owned()
 }
 
 /// All that was found; nothing if the end is missing.
@@ -220,38 +236,6 @@ fn asked(key: FunctionKey, mut manifest: Manifest, source: Option<&Source>) -> i
     Ok(Line::Function(key, asked, object))
 }
 
-/// Names of files need not be UTF-8, and JSON is.
-pub(crate) mod lossless {
-    use std::{
-        ffi::OsString,
-        os::unix::ffi::{OsStrExt, OsStringExt},
-        path::{Path, PathBuf},
-    };
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Name {
-        Text(String),
-        Bytes(Vec<u8>),
-    }
-
-    pub(crate) fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-        match path.to_str() {
-            Some(text) => to.serialize_str(text),
-            None => to.collect_seq(path.as_os_str().as_bytes()),
-        }
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PathBuf, D::Error> {
-        Ok(match Name::deserialize(from)? {
-            Name::Text(text) => text.into(),
-            Name::Bytes(bytes) => OsString::from_vec(bytes).into(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
@@ -309,9 +293,12 @@ mod tests {
     async fn a_program_that_fails_is_told_with_its_words() {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("fails");
-        fs::write(&program, "#!/bin/sh\necho too deep >&2\nexit 3\n").unwrap();
+        let much = "for _ in 1 2 3 4 5 6 7 8; do head -c 30000 /dev/zero >&2; done";
+        fs::write(&program, format!("#!/bin/sh\necho too deep >&2\n{much}\nexit 3\n")).unwrap();
         fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let error = look(&program, &Request::new(&[], true, &Remembered::default())).await.unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("too deep"), "{error}");
+        let error = look(Path::new("/no/lambent"), &Request::new(&[], true, &Remembered::default())).await.unwrap_err();
+        assert!(error.to_string().starts_with("/no/lambent read-manifests failed"), "{error}");
     }
 }

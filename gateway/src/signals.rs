@@ -15,8 +15,9 @@ use crate::{
     hub::News,
 };
 
-/// The slowest listener may be so many batches behind before it has to connect again: seconds.
-const BACKLOG: usize = 1024;
+/// The slowest listener may be so many batches behind before it has to connect again: half a second of a burst,
+/// minutes of one batch a second. It keeps all of them in memory.
+const BACKLOG: usize = 256;
 /// Between two urgent batches.
 const BREATH: Duration = Duration::from_millis(2);
 /// News in one batch.
@@ -69,15 +70,19 @@ impl Signals {
     }
 
     async fn pass_on(&self, burst: Vec<News>, applier: &mpsc::Sender<Change>) {
-        let mut batch = Batch::default();
+        let (mut batch, mut away) = (Batch::default(), Vec::new());
         for news in burst {
             match news {
                 News::Changed(function) => batch.loads(function.take_loads()),
                 News::Drained(drained) => batch.line(&Message::Drained(drained)),
-                News::Away(function, uid) => drop(applier.send(Change::Away(function, uid)).await),
+                News::Away(function, uid) => away.push(Change::Away(function, uid)),
             }
         }
+        // First: what was taken may not wait for the applier.
         self.send(batch);
+        for change in away {
+            let _ = applier.send(change).await;
+        }
     }
 
     fn each_second(&self) {

@@ -22,7 +22,7 @@ pub use annotations::{Annotations, BUILD, COMMAND, PLACE, WATCH, WORKDIR};
 use document::Document;
 use serde::{Deserialize, Serialize};
 
-use crate::reader::lossless;
+use crate::lossless;
 
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -205,7 +205,7 @@ impl Store {
         self.0.state.lock().changes(after, limit)
     }
 
-    /// Packs all texts beside each other anew, and leaves no gaps in the tables: after much was written, what is
+    /// Packs the texts of all objects beside each other anew, and leaves no gaps in the tables: after much was written, what is
     /// there takes a third less. Takes some milliseconds for a thousand objects.
     pub(crate) fn tidy(&self) {
         self.0.state.lock().tidy();
@@ -213,7 +213,7 @@ impl Store {
 
     /// Of the last change.
     pub(crate) fn version(&self) -> u64 {
-        self.0.state.lock().version
+        *self.0.version.borrow()
     }
 
     /// Tells the version whenever it changes.
