@@ -51,8 +51,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
     /// What there is of this key, or what is made for it now.
     pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         let hasher = &self.hasher;
-        let hash = |entry: &Box<(K, V)>| hasher.hash_one(&entry.0);
-        match self.entries.entry(hasher.hash_one(&key), |entry| entry.0 == key, hash) {
+        match self.entries.entry(hasher.hash_one(&key), |entry| entry.0 == key, |entry| hasher.hash_one(&entry.0)) {
             hash_table::Entry::Occupied(entry) => &mut entry.into_mut().1,
             hash_table::Entry::Vacant(entry) => &mut entry.insert(Box::new((key, make()))).into_mut().1,
         }
@@ -61,8 +60,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
     /// Puts it there. What was there before.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let hasher = &self.hasher;
-        let hash = |entry: &Box<(K, V)>| hasher.hash_one(&entry.0);
-        match self.entries.entry(hasher.hash_one(&key), |entry| entry.0 == key, hash) {
+        match self.entries.entry(hasher.hash_one(&key), |entry| entry.0 == key, |entry| hasher.hash_one(&entry.0)) {
             hash_table::Entry::Occupied(mut entry) => Some(std::mem::replace(&mut entry.get_mut().1, value)),
             hash_table::Entry::Vacant(entry) => {
                 entry.insert(Box::new((key, value)));

@@ -136,7 +136,7 @@ impl Loader {
             }
         }
         for (key, (asked, object)) in look.functions {
-            self.put(key, asked, &object);
+            self.put(&key, asked, &object);
         }
         look.ground
     }
@@ -151,9 +151,9 @@ impl Loader {
         source::after_changes(source, *changes)
     }
 
-    fn put(&mut self, key: FunctionKey, asked: Asked, object: &Packed) {
-        let number = asked.built_from.map(|source| self.number(&key, &source));
-        if let Err(words) = put(&self.store, &key, object, number) {
+    fn put(&mut self, key: &FunctionKey, asked: Asked, object: &Packed) {
+        let number = asked.built_from.map(|source| self.number(key, &source));
+        if let Err(words) = put(&self.store, key, object, number) {
             error!("{}: {key}: {words}", asked.place);
         }
     }
