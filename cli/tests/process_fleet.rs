@@ -280,6 +280,26 @@ async fn a_supervisor_that_is_killed_leaves_no_process() {
     watch.until_gone(&running.id).await;
 }
 
+/// As when it is killed before it could say what it has started.
+#[tokio::test]
+async fn a_supervisor_that_is_killed_leaves_no_process_that_it_has_not_told_of() {
+    let machine = Machine::new();
+    let program = "import os, time
+open('supervisors', 'a').write(f'{os.getppid()}\\n')
+os.fork() or os.setpgid(0, 0)
+open('pids', 'a').write(f'{os.getpid()}\\n')
+time.sleep(1000)";
+    let (mut watch, running) = machine.start(&machine.order(0, &["python3", "-c", program])).await;
+    let processes = machine.pids("pids", 2).await;
+    let supervisor = machine.pids("supervisors", 1).await[0];
+    let supervisor = rustix::process::Pid::from_raw(supervisor).unwrap();
+    rustix::process::kill_process(supervisor, rustix::process::Signal::KILL).unwrap();
+    watch.until("it to run again", |i| i.restarts == 1 && i.phase == Phase::Running).await;
+    until("the processes to end", || !processes.iter().any(|pid| runs(*pid))).await;
+    machine.fleet.stop("shop", &running.id, Stop::Idle).await.unwrap();
+    watch.until_gone(&running.id).await;
+}
+
 fn task(machine: &Machine, script: &str) -> Task {
     let arguments = vec!["-c".to_owned(), script.to_owned()];
     Task { program: "sh".to_owned(), arguments, directory: machine.directory.path().to_owned() }

@@ -17,6 +17,7 @@ pub mod launch;
 mod life;
 pub mod output;
 mod ports;
+mod session;
 pub mod supervise;
 mod supervised;
 mod supervisors;

@@ -15,6 +15,7 @@ use super::{
     control::{Run, Said, Terminate},
     launch::Launch,
     output::{Channel, Lines},
+    session::kill_session,
     supervisors::{Supervisor, Supervisors},
 };
 
@@ -170,10 +171,15 @@ impl Process {
         })
     }
 
-    /// Only a supervisor that is killed itself leaves something.
+    /// Only a supervisor that is killed itself leaves something, and it may not have come to say what.
     fn kill_what_is_left(&self) {
-        if let Some(group) = self.group.and_then(rustix::process::Pid::from_raw) {
+        let pid = |number: i32| rustix::process::Pid::from_raw(number);
+        if let Some(group) = self.group.and_then(pid) {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        // It is reaped later: until then no other session has its number.
+        if let Some(session) = self.supervisor.id().and_then(|id| pid(id.try_into().ok()?)) {
+            kill_session(session);
         }
     }
 
