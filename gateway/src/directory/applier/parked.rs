@@ -11,7 +11,7 @@ use lambent_fleet::Phase;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Applier, Known, count_down};
+use super::{Applier, KnownInstance, count_down};
 use crate::{
     function::{Function, Waiter},
     pool::{
@@ -136,7 +136,7 @@ impl Applier {
 
     /// An instance is shown that its node's agent may have spoken of before. One that is to end is let go
     /// on first: a frozen process does not hear of its end.
-    pub(super) fn mind_frozen(&self, function: &Arc<Function>, known: &Known) {
+    pub(super) fn mind_frozen(&self, function: &Arc<Function>, known: &KnownInstance) {
         let instance = &known.instance;
         let Some(node) = instance.node.as_deref().filter(|node| self.frozen.is_frozen(node, &instance.id.uid)) else {
             return;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use lambent_fleet::{Instance, Phase};
 use tracing::warn;
 
-use super::{Applier, Known};
+use super::{Applier, KnownInstance};
 use crate::nodes::{Nodes, Outcome};
 
 /// An address as an agent tells it, for an instance of which this is known.
@@ -42,13 +42,14 @@ impl Applier {
     }
 
     fn word(&self, uid: &str, ip: IpAddr) -> Word {
-        let Some(Known { instance, .. }) = self.instances.get(uid) else { return Word::Late };
+        let Some(KnownInstance { instance, .. }) = self.instances.get(uid) else { return Word::Late };
         let Some(placed) = instance.placed.as_ref().filter(|_| instance.address.is_none()) else { return Word::Late };
         if instance.phase != Phase::Starting {
             return Word::Late;
         }
         // The list of pods by address may be older than what was believed a moment ago.
-        let lives = |known: &&Known| known.instance.id.uid != uid && !matches!(known.instance.phase, Phase::Ended(_));
+        let lives =
+            |known: &&KnownInstance| known.instance.id.uid != uid && !matches!(known.instance.phase, Phase::Ended(_));
         let mut others = self.instances.values().filter(lives).filter_map(|known| known.instance.address);
         match others.any(|other| other.ip() == ip) {
             true => Word::Held,
@@ -59,7 +60,7 @@ impl Applier {
 
 /// Puts the address that an agent told into what a watch shows, as long as that has none. Whether the API has
 /// had its say.
-pub(super) fn settle(known: &Known, shown: &mut Instance, nodes: Option<&Nodes>) -> bool {
+pub(super) fn settle(known: &KnownInstance, shown: &mut Instance, nodes: Option<&Nodes>) -> bool {
     let Some(address) = shown.address else {
         shown.address = known.instance.address;
         return false;
