@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! kube::Client --.
-//!                +-> service: path -> request -> objects: resourceVersion, owners --> changes -> watch
+//!                +-> service: path -> request -> objects -> state: resourceVersion, owners --> changes -> watch
 //! unix socket  --'                 `-> patch, scale, defaults (pure)
 //! ```
 
@@ -17,6 +17,7 @@ mod request;
 mod scale;
 mod selector;
 mod service;
+mod state;
 mod watch;
 
 pub use kind::Kind;

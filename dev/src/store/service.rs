@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 
 use super::{
     Key, Refusal, Store,
-    objects::{Page, Part},
     patch::Patch,
     request::{After, Query, Target},
     scale,
+    state::{Page, Part},
     watch::watch,
 };
 

@@ -12,8 +12,9 @@ use tokio::{
 
 use super::{
     Kind, Refusal,
-    objects::{Change, ChangeType, Store},
+    objects::Store,
     request::Query,
+    state::{Change, ChangeType},
 };
 
 /// A bookmark tells who watches what to begin with after a break.
