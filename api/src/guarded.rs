@@ -1,6 +1,6 @@
 //! Objects as a watch gives them: one that can't be read is no reason to see none of the others. kube's
 //! `DeserializeGuard` is the same by way of another tree of values, through which all types are compiled
-//! once more: that is half a megabyte of program in each role, and a second copy of each object.
+//! once more: that is half a megabyte of program in each role.
 
 use std::borrow::Cow;
 
@@ -25,6 +25,7 @@ pub struct Unreadable {
 impl<'de, K: serde::de::DeserializeOwned> Deserialize<'de> for Guarded<K> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(from)?;
+        // The rest is taken apart by being read, and may be gone when that fails.
         let metadata = object["metadata"].clone();
         let read = serde_json::from_value(object).map_err(|error| error.to_string());
         Ok(Self(match read {
@@ -34,7 +35,7 @@ impl<'de, K: serde::de::DeserializeOwned> Deserialize<'de> for Guarded<K> {
     }
 }
 
-/// One without any is nobody's.
+/// An object need not have any; then it has no name either.
 fn metadata_of(value: Value) -> serde_json::Result<ObjectMeta> {
     Ok(serde_json::from_value::<Option<ObjectMeta>>(value)?.unwrap_or_default())
 }

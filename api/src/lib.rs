@@ -16,6 +16,7 @@ pub mod guarded;
 pub mod meta;
 pub mod node;
 pub mod revision;
+pub mod seen;
 pub mod settings;
 pub mod signal;
 pub mod template;
@@ -27,6 +28,7 @@ pub use function::{Function, FunctionSpec, FunctionStatus};
 pub use guarded::{Guarded, Unreadable};
 pub use meta::{FunctionKey, RevisionKey};
 pub use revision::{InstanceRef, PulledImages, Revision, RevisionSpec, RevisionStatus};
+pub use seen::{Follower, Seen};
 pub use settings::{InvalidSettings, Settings};
 /// A name: short ones, as nearly all are, take no allocation.
 pub use smol_str::SmolStr as Name;

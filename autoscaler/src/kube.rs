@@ -1,6 +1,6 @@
 //! The autoscaler on a cluster: watches of Functions and Revisions, and writing counts.
 
-use std::{collections::HashSet, hash::Hash, pin::pin, time::Duration};
+use std::{fmt::Debug, hash::Hash, pin::pin, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,7 +9,9 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::{WatchStreamExt, watcher},
 };
-use lambent_api::{ConditionType, Conditions, Function, FunctionKey, Guarded, Name, Revision, RevisionKey, Settings};
+use lambent_api::{
+    ConditionType, Conditions, Follower, Function, FunctionKey, Guarded, Name, Revision, RevisionKey, Seen, Settings,
+};
 use lambent_compact::Shared;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -28,52 +30,45 @@ const CALL: Duration = Duration::from_secs(5);
 /// Follows Functions until the receiver is gone.
 pub async fn functions(api: Api<Guarded<Function>>, to: mpsc::Sender<Input>) {
     let mut shared = Shared::default();
-    let view = |f: &Function| Input::Function(function_view(f, &mut shared));
-    follow(api, to, FunctionKey::of, view, Input::FunctionGone, Input::OnlyFunctions).await;
+    let input = |seen| match seen {
+        Seen::There(function) => Input::Function(function_view(&function, &mut shared)),
+        Seen::Gone(key) => Input::FunctionGone(key),
+        Seen::Only(keys) => Input::OnlyFunctions(keys),
+    };
+    follow(api, to, FunctionKey::of, input).await;
 }
 
 /// Follows Revisions until the receiver is gone.
 pub async fn revisions(api: Api<Guarded<Revision>>, to: mpsc::Sender<Input>) {
-    let view = |r: &Revision| Input::Revision(revision_view(r));
-    follow(api, to, RevisionKey::of, view, Input::RevisionGone, Input::OnlyRevisions).await;
+    let input = |seen| match seen {
+        Seen::There(revision) => Input::Revision(revision_view(&revision)),
+        Seen::Gone(key) => Input::RevisionGone(key),
+        Seen::Only(keys) => Input::OnlyRevisions(keys),
+    };
+    follow(api, to, RevisionKey::of, input).await;
 }
 
-/// One that can't be read stays as it was known last; that is the controller's to complain about.
 async fn follow<K, Key>(
     api: Api<Guarded<K>>,
     to: mpsc::Sender<Input>,
     key: fn(&ObjectMeta) -> Key,
-    mut view: impl FnMut(&K) -> Input,
-    gone: fn(Key) -> Input,
-    only: fn(HashSet<Key>) -> Input,
+    mut input: impl FnMut(Seen<K, Key>) -> Input,
 ) where
-    K: Clone + std::fmt::Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     Key: Eq + Hash,
-    Guarded<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    // In the list that is being told.
-    let mut listed: HashSet<Key> = HashSet::new();
+    let mut follower = Follower::new(key);
     let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
     while let Some(event) = events.next().await {
-        let input = match event {
-            Ok(watcher::Event::Init) => {
-                listed.clear();
-                None
-            }
-            Ok(watcher::Event::InitApply(object)) => {
-                listed.insert(key(object.meta()));
-                object.0.ok().as_ref().map(&mut view)
-            }
-            Ok(watcher::Event::InitDone) => Some(only(std::mem::take(&mut listed))),
-            Ok(watcher::Event::Apply(object)) => object.0.ok().as_ref().map(&mut view),
-            Ok(watcher::Event::Delete(object)) => Some(gone(key(object.meta()))),
+        let seen = match event {
+            Ok(event) => follower.take(event),
             Err(error) => {
                 warn!(%error, "a watch failed; it is tried again");
                 None
             }
         };
-        if let Some(input) = input
-            && to.send(input).await.is_err()
+        if let Some(seen) = seen
+            && to.send(input(seen)).await.is_err()
         {
             return;
         }

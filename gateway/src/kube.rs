@@ -2,7 +2,8 @@
 //! call the internal port.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
+    fmt::Debug,
     hash::Hash,
     pin::pin,
     sync::Arc,
@@ -20,7 +21,8 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use lambent_api::{
-    ConditionType, Conditions, Function, FunctionKey, Guarded, Name, Reason, Revision, RevisionKey, Settings,
+    ConditionType, Conditions, Follower, Function, FunctionKey, Guarded, Name, Reason, Revision, RevisionKey, Seen,
+    Settings,
 };
 use lambent_compact::Shared;
 use parking_lot::Mutex;
@@ -50,22 +52,27 @@ const MAX_REVIEWED: usize = 256;
 /// Follows Functions until the receiver is gone.
 pub async fn functions(client: Client, namespace: Option<String>, to: mpsc::Sender<Change>, synced: impl FnOnce()) {
     let mut shared = Shared::default();
-    let view = |f: &Function| Change::Function(function_view(f, &mut shared));
-    let (gone, only) = (Change::FunctionGone, Change::OnlyFunctions);
-    follow(api(client, namespace), to, FunctionKey::of, view, gone, only, synced).await;
+    let change = |seen| match seen {
+        Seen::There(function) => Change::Function(function_view(&function, &mut shared)),
+        Seen::Gone(key) => Change::FunctionGone(key),
+        Seen::Only(keys) => Change::OnlyFunctions(keys),
+    };
+    follow(api(client, namespace), to, FunctionKey::of, change, synced).await;
 }
 
 /// Follows Revisions until the receiver is gone.
 pub async fn revisions(client: Client, namespace: Option<String>, to: mpsc::Sender<Change>, synced: impl FnOnce()) {
-    let view = |r: &Revision| Change::Revision(revision_view(r));
-    let (gone, only) = (Change::RevisionGone, Change::OnlyRevisions);
-    follow(api(client, namespace), to, RevisionKey::of, view, gone, only, synced).await;
+    let change = |seen| match seen {
+        Seen::There(revision) => Change::Revision(revision_view(&revision)),
+        Seen::Gone(key) => Change::RevisionGone(key),
+        Seen::Only(keys) => Change::OnlyRevisions(keys),
+    };
+    follow(api(client, namespace), to, RevisionKey::of, change, synced).await;
 }
 
 fn api<K>(client: Client, namespace: Option<String>) -> Api<Guarded<K>>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-    Guarded<K>: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
     match namespace {
         Some(namespace) => Api::namespaced(client, &namespace),
@@ -73,49 +80,32 @@ where
     }
 }
 
-/// One that can't be read stays as it was known last; the controller says so in its status.
 async fn follow<K, Key>(
     api: Api<Guarded<K>>,
     to: mpsc::Sender<Change>,
     key: fn(&ObjectMeta) -> Key,
-    mut view: impl FnMut(&K) -> Change,
-    gone: fn(Key) -> Change,
-    only: fn(HashSet<Key>) -> Change,
+    mut change: impl FnMut(Seen<K, Key>) -> Change,
     synced: impl FnOnce(),
 ) where
-    K: Clone + std::fmt::Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     Key: Eq + Hash,
-    Guarded<K>: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let mut synced = Some(synced);
-    // In the list that is being told.
-    let mut listed: HashSet<Key> = HashSet::new();
+    let (mut follower, mut synced) = (Follower::new(key), Some(synced));
     let mut events = pin!(watcher(api, watcher::Config::default().any_semantic()).default_backoff());
     while let Some(event) = events.next().await {
-        let is_complete = matches!(event, Ok(watcher::Event::InitDone));
-        let change = match event {
-            Ok(watcher::Event::Init) => {
-                listed.clear();
-                None
-            }
-            Ok(watcher::Event::InitApply(object)) => {
-                listed.insert(key(object.meta()));
-                object.0.ok().as_ref().map(&mut view)
-            }
-            Ok(watcher::Event::InitDone) => Some(only(std::mem::take(&mut listed))),
-            Ok(watcher::Event::Apply(object)) => object.0.ok().as_ref().map(&mut view),
-            Ok(watcher::Event::Delete(object)) => Some(gone(key(object.meta()))),
+        let seen = match event {
+            Ok(event) => follower.take(event),
             Err(error) => {
                 warn!(%error, "a watch failed; it is tried again, and what runs is served on");
                 None
             }
         };
-        if let Some(change) = change
-            && to.send(change).await.is_err()
-        {
+        let Some(seen) = seen else { continue };
+        let is_whole = matches!(seen, Seen::Only(_));
+        if to.send(change(seen)).await.is_err() {
             return;
         }
-        if let Some(synced) = synced.take_if(|_| is_complete) {
+        if let Some(synced) = synced.take_if(|_| is_whole) {
             synced();
         }
     }
