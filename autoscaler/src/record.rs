@@ -78,7 +78,7 @@ impl Record {
         let mut decisions = self.decisions.lock();
         let last = decisions.entry(function.clone()).or_default();
         last.truncate(KEPT - 1);
-        // Thousands sleep with one or two of them.
+        // Thousands of Functions sleep with one decision or two: room for more comes with more.
         last.reserve_exact(1);
         last.insert(0, decision);
     }

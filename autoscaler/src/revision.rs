@@ -88,6 +88,10 @@ impl Activity {
     /// Lets go of what counts no longer.
     fn forget_what_is_over(&mut self, now: Instant) {
         self.loads.retain(|_, (_, at)| now.duration_since(*at) < REPEATED_WITHIN);
+        self.forget_names(now);
+    }
+
+    fn forget_names(&mut self, now: Instant) {
         self.named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
     }
 
@@ -184,8 +188,9 @@ impl RevisionState {
         if to >= self.written || self.pending(now).is_some() {
             return None;
         }
-        let named = &mut self.activity_mut().named;
-        named.retain(|(_, at)| now.duration_since(*at) < NAMED_FOR);
+        let activity = self.activity_mut();
+        activity.forget_names(now);
+        let named = &mut activity.named;
         for instance in retired.instances {
             if !named.iter().any(|(known, _)| *known == instance) {
                 named.push((instance, now));

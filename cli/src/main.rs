@@ -54,8 +54,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// `lambent dev` has one thread for all roles, as their work is little, and each thread has a heap of
-/// its own, of which the next Function may use what only this thread has freed. Callers' threads are the gateway's.
+/// `lambent dev` has one thread for all roles, as their work is little and each thread has a heap of its own:
+/// what one has freed another can't use. Callers have the gateway's threads.
 fn runtime(cli: &Cli) -> anyhow::Result<Runtime> {
     let mut builder = match cli.command {
         Command::Dev(_) => Builder::new_current_thread(),

@@ -125,11 +125,17 @@ impl<T: Eq + Hash> Shared<T> {
 /// A table keeps the size that a crowd has given it; this makes it as small as what is left.
 /// Cheap enough for each removal: something happens only after three quarters are gone.
 pub fn give_back<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
-    /// Not worth an allocation.
-    const SMALL: usize = 32;
-    if table.capacity() > SMALL && table.len() < table.capacity() / 4 {
-        table.shrink_to(table.len() * 2);
+    if let Some(room) = enough_room(table.len(), table.capacity()) {
+        table.shrink_to(room);
     }
+}
+
+/// Room for fewer entries is not worth an allocation.
+const SMALL: usize = 32;
+
+/// What a table may be shrunk to that has so many entries and room for so many; none if it is not nearly empty.
+fn enough_room(entries: usize, room: usize) -> Option<usize> {
+    (room > SMALL && entries < room / 4).then_some(entries * 2)
 }
 
 #[cfg(test)]

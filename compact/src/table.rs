@@ -8,15 +8,14 @@ use std::{
 
 use hashbrown::{HashTable, hash_table};
 
+use crate::enough_room;
+
 /// A map of hashes whose slots take nine bytes each: an entry is an allocation of its own. In a `HashMap` each
 /// slot takes as much as an entry, and after growing more than half of them are empty.
 pub struct Table<K, V> {
     entries: HashTable<Box<(K, V)>>,
     hasher: RandomState,
 }
-
-/// Fewer are not worth an allocation.
-const SMALL: usize = 32;
 
 impl<K, V> Default for Table<K, V> {
     fn default() -> Self {
@@ -50,8 +49,7 @@ impl<K: Eq + Hash, V> Table<K, V> {
 
     /// What there is of this key, or what is made for it now.
     pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        let hasher = &self.hasher;
-        match self.entries.entry(hasher.hash_one(&key), |entry| entry.0 == key, |entry| hasher.hash_one(&entry.0)) {
+        match self.entry(&key) {
             hash_table::Entry::Occupied(entry) => &mut entry.into_mut().1,
             hash_table::Entry::Vacant(entry) => &mut entry.insert(Box::new((key, make()))).into_mut().1,
         }
@@ -59,14 +57,18 @@ impl<K: Eq + Hash, V> Table<K, V> {
 
     /// Puts it there. What was there before.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let hasher = &self.hasher;
-        match self.entries.entry(hasher.hash_one(&key), |entry| entry.0 == key, |entry| hasher.hash_one(&entry.0)) {
+        match self.entry(&key) {
             hash_table::Entry::Occupied(mut entry) => Some(std::mem::replace(&mut entry.get_mut().1, value)),
             hash_table::Entry::Vacant(entry) => {
                 entry.insert(Box::new((key, value)));
                 None
             }
         }
+    }
+
+    fn entry(&mut self, key: &K) -> hash_table::Entry<'_, Box<(K, V)>> {
+        let hasher = &self.hasher;
+        self.entries.entry(hasher.hash_one(key), |entry| entry.0 == *key, |entry| hasher.hash_one(&entry.0))
     }
 
     /// Takes it away. A table that has become nearly empty takes no more room than it needs.
@@ -90,24 +92,14 @@ impl<K: Eq + Hash, V> Table<K, V> {
     }
 
     fn give_back(&mut self) {
-        if self.entries.capacity() > SMALL && self.entries.len() < self.entries.capacity() / 4 {
+        if let Some(room) = enough_room(self.entries.len(), self.entries.capacity()) {
             let hasher = &self.hasher;
-            self.entries.shrink_to(self.entries.len() * 2, |entry| hasher.hash_one(&entry.0));
+            self.entries.shrink_to(room, |entry| hasher.hash_one(&entry.0));
         }
     }
 }
 
 impl<K, V> Table<K, V> {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// All entries, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().map(|entry| (&entry.0, &entry.1))
@@ -173,7 +165,7 @@ mod tests {
         for number in 5..10_000 {
             table.remove(&number);
         }
-        assert!(table.entries.capacity() <= SMALL, "{}", table.entries.capacity());
+        assert!(table.entries.capacity() <= crate::SMALL, "{}", table.entries.capacity());
         assert_eq!(table.get(&4), Some(&4));
     }
 }

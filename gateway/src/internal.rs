@@ -148,8 +148,8 @@ where
 
 async fn listen(State(shared): State<Shared>) -> Response {
     let (now, later) = shared.signals.subscribe();
-    let lines = stream::once(ready(now)).chain(follow(later)).map(Ok::<Bytes, Infallible>);
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    let batches = stream::once(ready(now)).chain(follow(later)).map(Ok::<Bytes, Infallible>);
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(batches)).into_response()
 }
 
 /// Ends when the listener is too slow: it connects again and is told the present state.

@@ -34,12 +34,13 @@ pub struct Metrics {
 pub struct FunctionMetrics {
     all: Arc<Metrics>,
     labels: [Name; 2],
-    /// None before the first call.
-    of_calls: OnceLock<Box<CallMetrics>>,
+    /// A Function that was never called has none.
+    calls: OnceLock<Box<CallMetrics>>,
     /// Ready, starting and parked ones as they were told last.
     instances: Mutex<[u32; 3]>,
 }
 
+/// Series of its calls; each is there once there is something to count.
 #[derive(Debug, Default)]
 struct CallMetrics {
     by_code: Mutex<Vec<(StatusCode, IntCounter)>>,
@@ -88,7 +89,7 @@ impl Metrics {
         FunctionMetrics {
             all: self.clone(),
             labels: [namespace, function].map(Name::from),
-            of_calls: OnceLock::new(),
+            calls: OnceLock::new(),
             instances: Mutex::default(),
         }
     }
@@ -100,18 +101,18 @@ impl FunctionMetrics {
         [namespace, function]
     }
 
-    fn of_calls(&self) -> &CallMetrics {
-        self.of_calls.get_or_init(Box::default)
+    fn calls(&self) -> &CallMetrics {
+        self.calls.get_or_init(Box::default)
     }
 
     /// Requests at instances.
     pub fn in_flight(&self) -> &IntGauge {
-        self.of_calls().in_flight.get_or_init(|| self.all.in_flight.with_label_values(&self.labels()))
+        self.calls().in_flight.get_or_init(|| self.all.in_flight.with_label_values(&self.labels()))
     }
 
     /// Requests waiting.
     pub fn queued(&self) -> &IntGauge {
-        self.of_calls().queued.get_or_init(|| self.all.queued.with_label_values(&self.labels()))
+        self.calls().queued.get_or_init(|| self.all.queued.with_label_values(&self.labels()))
     }
 
     /// How many instances answer, how many do not answer yet, and how many are frozen.
@@ -124,9 +125,9 @@ impl FunctionMetrics {
 
     /// A request has ended.
     pub fn ended(&self, status: StatusCode, seconds: f64) {
-        let of_calls = self.of_calls();
-        of_calls.seconds.get_or_init(|| self.all.seconds.with_label_values(&self.labels())).observe(seconds);
-        let mut by_code = of_calls.by_code.lock();
+        let calls = self.calls();
+        calls.seconds.get_or_init(|| self.all.seconds.with_label_values(&self.labels())).observe(seconds);
+        let mut by_code = calls.by_code.lock();
         let counter = match by_code.iter().position(|(code, _)| *code == status) {
             Some(at) => &by_code[at].1,
             None => {
@@ -154,8 +155,8 @@ impl Drop for FunctionMetrics {
         let labels = [namespace.as_str(), function.as_str()];
         let of = |more| [labels[0], labels[1], more];
         self.all.instances.remove(labels);
-        let Some(of_calls) = self.of_calls.get_mut() else { return };
-        for (code, _) in of_calls.by_code.get_mut() {
+        let Some(calls) = self.calls.get_mut() else { return };
+        for (code, _) in calls.by_code.get_mut() {
             let _ = self.all.requests.remove_label_values(&[labels[0], labels[1], code.as_str()]);
         }
         for stage in STAGES.into_iter().chain([TOTAL]) {

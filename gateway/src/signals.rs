@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lambent_api::signal::{Load, Message};
 use tokio::{
     sync::{broadcast, mpsc},
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tracing::error;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The slowest listener may be so many batches behind before it has to connect again: half a second of a burst,
-/// minutes of one batch a second. It keeps all of them in memory.
+/// minutes of one batch a second. What one has not read yet is kept in memory.
 const BACKLOG: usize = 256;
 /// Between two urgent batches.
 const BREATH: Duration = Duration::from_millis(2);
@@ -58,7 +58,7 @@ impl Signals {
                     }
                     // The first of a burst goes out at once, the rest of it together.
                     if last.elapsed() < BREATH {
-                        sleep(BREATH).await;
+                        sleep_until(last + BREATH).await;
                         burst.extend(std::iter::from_fn(|| news.try_recv().ok()).take(BATCH - burst.len()));
                     }
                     last = Instant::now();
