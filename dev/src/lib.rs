@@ -72,9 +72,9 @@ use crate::{
 const NEWS: usize = 1024;
 /// Where Lambent itself seems to run.
 const SYSTEM_NAMESPACE: &str = "lambent-system";
-/// So long nothing is written before the store is tidied up.
+/// Nothing must have been written for so long before the store is tidied up.
 const QUIET: Duration = Duration::from_secs(5);
-/// So much was written before that is worth while.
+/// Fewer writes than these are not worth it.
 const MUCH: u64 = 1000;
 /// From SIGTERM to SIGKILL when all ends and nobody waits for an answer any more.
 const LAST_GRACE: Duration = Duration::from_secs(5);
@@ -113,9 +113,9 @@ pub enum Error {
     /// The port is taken, most likely.
     #[error("{0} can't be listened on: {1}; choose another address with --listen, such as --listen 127.0.0.1:8081")]
     Listen(SocketAddr, io::Error),
-    /// A path that can't be read, or nothing that reads.
+    /// A path that can't be read, or the process that reads has failed.
     #[error("{0}")]
-    Paths(io::Error),
+    Paths(String),
     /// The engine that was asked for.
     #[error("{0} can't be used: {1}; --engine process runs the commands of the manifests instead")]
     Engine(String, String),
@@ -149,11 +149,14 @@ pub async fn run(config: Config, screen: Screen, shutdown: CancellationToken) ->
     let store = Store::default();
     let processes = !matches!(engine, EngineChoice::Named(_));
     let mut loader = Loader::new(paths, processes, program.clone(), store.clone());
-    let first = loader.look().await.map_err(Error::Paths)?;
+    let first = tokio::select! {
+        first = loader.look() => first.map_err(|error| Error::Paths(error.to_string()))?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let engine = Arc::new(choose(engine).await?);
     say_what_is_there(&first, &engine).await;
     // Before callers are served, so that whoever calls at once finds it.
-    let ground = loader.apply(first);
+    let ground = loader.apply(first).await;
     let shown = Arc::new(news::Shown(output.clone()));
     let fleet = ProcessFleet::new(FleetConfig { supervisor: program, engine, output: shown });
 
@@ -331,7 +334,6 @@ async fn say_what_is_there(look: &Look, engines: &Engines) {
         let engine = engines.get().await;
         images.iter().for_each(|(key, (asked, _))| say_what_runs_an_image(key, asked, engine));
     }
-    look.notices.iter().for_each(|notice| info!("{notice}"));
 }
 
 fn say_what_runs_an_image(key: &FunctionKey, asked: &Asked, engine: Result<&Engine, NoEngine>) {

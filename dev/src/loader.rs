@@ -12,22 +12,26 @@ use lambent_api::FunctionKey;
 use lambent_compact::Packed;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::Value;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::yield_now, time::timeout};
 use tracing::{error, info, warn};
 
 use crate::{
     manifest::Problem,
     reader::{self, Asked, Ground, Look, Remembered, Request},
     source,
-    store::{Key, Kind, Store},
+    store::{Key, Kind, Refusal, Store},
 };
 
 /// An editor writes several times when it saves.
 const SETTLES_WITHIN: Duration = Duration::from_millis(50);
-/// What could not be read is read again after this, as nothing may tell when it can be.
+/// What could not be read is read again after this, as nothing may tell when it can be, then later and later.
 const AGAIN: Duration = Duration::from_secs(2);
-/// Where nothing could be read, later and later up to this.
+/// Up to this.
 const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+/// A change will be told of.
+const NEVER: Duration = Duration::MAX;
+/// So many Functions are put before all else that waits has its turn.
+const AT_ONCE: usize = 16;
 /// Who writes all the time is not waited for.
 const AT_MOST: Duration = Duration::from_secs(1);
 
@@ -41,8 +45,9 @@ pub(crate) struct Loader {
     store: Store,
     remembered: Remembered,
     told: BTreeSet<Problem>,
-    /// Why nothing could be read the last time.
-    failed: Option<String>,
+    noticed: BTreeSet<String>,
+    /// Whether nothing could be read the last time.
+    failed: bool,
     /// Of Functions that are built: the digest of the source as it is now, and how often it has changed.
     changes: BTreeMap<FunctionKey, (String, u64)>,
 }
@@ -56,7 +61,8 @@ impl Loader {
             store,
             remembered: Remembered::default(),
             told: BTreeSet::new(),
-            failed: None,
+            noticed: BTreeSet::new(),
+            failed: false,
             changes: BTreeMap::new(),
         }
     }
@@ -65,7 +71,7 @@ impl Loader {
     ///
     /// # Errors
     /// If one of the paths can't be read, or the process that reads fails.
-    pub(crate) async fn look(&mut self) -> std::io::Result<Look> {
+    pub(crate) async fn look(&mut self) -> Result<Look, reader::Error> {
         let request = Request::new(&self.paths, self.processes, &self.remembered);
         let look;
         (look, self.remembered) = reader::look(&self.program, &request).await?;
@@ -76,6 +82,8 @@ impl Loader {
             info!("all manifests are well again");
         }
         self.told.clone_from(&look.problems);
+        look.notices.difference(&self.noticed).for_each(|notice| info!("{notice}"));
+        self.noticed.clone_from(&look.notices);
         Ok(look)
     }
 
@@ -84,6 +92,7 @@ impl Loader {
         let (sender, mut changes) = mpsc::channel(1);
         let mut watcher = watcher(sender.clone());
         let mut watched = Watched::new();
+        let mut pause = if ground.partial { AGAIN } else { NEVER };
         loop {
             if let Some(watcher) = &mut watcher
                 && watch(watcher, &mut watched, &ground.watched)
@@ -91,40 +100,39 @@ impl Loader {
                 // It may have changed before it was watched.
                 let _ = sender.try_send(());
             }
-            let look = self.next(&mut changes, ground.partial).await;
-            ground = self.apply(look);
+            let look = self.next(&mut changes, &mut pause).await;
+            ground = self.apply(look).await;
         }
     }
 
-    /// What the files ask for after the next change, or soon, where changes may not be told of.
-    async fn next(&mut self, changes: &mut mpsc::Receiver<()>, partial: bool) -> Look {
-        let mut pause = if partial { AGAIN } else { Duration::MAX };
+    /// What the files ask for after the next change, or after a while, where changes may not be told of.
+    async fn next(&mut self, changes: &mut mpsc::Receiver<()>, pause: &mut Duration) -> Look {
         loop {
-            let _ = timeout(pause, changes.recv()).await;
+            let changed = timeout(*pause, changes.recv()).await.is_ok();
             let settled =
                 async { while timeout(SETTLES_WITHIN, changes.recv()).await.is_ok_and(|change| change.is_some()) {} };
             let _ = timeout(AT_MOST, settled).await;
-            match self.look().await {
-                Ok(look) => {
-                    self.failed = None;
-                    return look;
-                }
+            let before = self.told.clone();
+            let look = self.look().await;
+            let seen = look.as_ref().map_or(Seen::Nothing, |look| match look.ground.partial {
+                false => Seen::All,
+                true => Seen::Part { as_before: look.problems == before },
+            });
+            *pause = pause_after(*pause, changed, seen);
+            let failed_before = std::mem::replace(&mut self.failed, look.is_err());
+            match look {
+                Ok(look) => return look,
+                // What fails again by itself has been said.
+                Err(_) if failed_before && !changed => {}
                 Err(error) => {
-                    let words = Some(error.to_string());
-                    pause = if self.failed == words {
-                        pause.min(AGAIN_AT_MOST / 2) * 2
-                    } else {
-                        error!(%error, "the files can't be read; what runs goes on");
-                        AGAIN
-                    };
-                    self.failed = words;
+                    error!(%error, "the files can't be read; what runs goes on; start lambent dev again if that stays so");
                 }
             }
         }
     }
 
     /// Makes it true. Where changes matter from now on.
-    pub(crate) fn apply(&mut self, look: Look) -> Ground {
+    pub(crate) async fn apply(&mut self, look: Look) -> Ground {
         let keep = |key: &FunctionKey| look.functions.contains_key(key) || look.kept.contains(key);
         for key in self.store.keys(Kind::Function) {
             let function = FunctionKey::new(key.namespace.clone(), key.name.clone());
@@ -135,7 +143,11 @@ impl Loader {
                 self.changes.remove(&function);
             }
         }
-        for (key, (asked, object)) in look.functions {
+        for (number, (key, (asked, object))) in look.functions.into_iter().enumerate() {
+            if number % AT_ONCE == AT_ONCE - 1 {
+                // A thousand take a while, and callers' first instances have this thread too.
+                yield_now().await;
+            }
             self.put(&key, asked, &object);
         }
         look.ground
@@ -159,6 +171,27 @@ impl Loader {
     }
 }
 
+/// How much of the files a look has seen.
+#[derive(Clone, Copy)]
+enum Seen {
+    All,
+    /// Not all of it, and whether the same was wrong the last time.
+    Part {
+        as_before: bool,
+    },
+    Nothing,
+}
+
+/// Until the next look, if no change is told of; `before` that, it was this.
+fn pause_after(before: Duration, changed: bool, seen: Seen) -> Duration {
+    match seen {
+        Seen::All => NEVER,
+        Seen::Part { as_before: false } => AGAIN,
+        Seen::Part { .. } | Seen::Nothing if changed => AGAIN,
+        Seen::Part { .. } | Seen::Nothing => before.saturating_mul(2).clamp(AGAIN, AGAIN_AT_MOST),
+    }
+}
+
 /// Creates a Function or replaces it. One that is the same makes no change.
 fn put(store: &Store, function: &FunctionKey, object: &Packed, number: Option<String>) -> Result<(), String> {
     let mut object: Value = object.value().map_err(|error| error.to_string())?;
@@ -166,9 +199,9 @@ fn put(store: &Store, function: &FunctionKey, object: &Packed, number: Option<St
         object["spec"]["image"] = source::image(&function.name, &number).into();
     }
     let key = Key::new(Kind::Function, function.namespace.clone(), function.name.clone());
-    let result = match store.get(&key) {
-        Ok(_) => store.replace(&key, &object),
-        Err(_) => store.create(key, object),
+    let result = match store.replace(&key, &object) {
+        Err(Refusal::NotFound(_)) => store.create(key, object),
+        result => result,
     };
     result.map(drop).map_err(|refusal| refusal.to_string())
 }
@@ -207,4 +240,25 @@ fn watch(watcher: &mut impl Watcher, watched: &mut Watched, wanted: &BTreeSet<Pa
     let any = !new.is_empty();
     *watched = now;
     any
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_read_is_read_again_later_and_later_until_something_changes() {
+        let mut pause = pause_after(NEVER, true, Seen::Nothing);
+        assert_eq!(pause, AGAIN);
+        for _ in 0..20 {
+            let next = pause_after(pause, false, Seen::Part { as_before: true });
+            assert!(next > pause || next == AGAIN_AT_MOST, "{next:?}");
+            assert_eq!(next, pause_after(pause, false, Seen::Nothing));
+            pause = next;
+        }
+        assert_eq!(pause, AGAIN_AT_MOST);
+        assert_eq!(pause_after(pause, true, Seen::Part { as_before: true }), AGAIN);
+        assert_eq!(pause_after(pause, false, Seen::Part { as_before: false }), AGAIN);
+        assert_eq!(pause_after(pause, false, Seen::All), NEVER);
+    }
 }

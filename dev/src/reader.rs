@@ -1,6 +1,6 @@
-//! Looks at the files in a process of its own, which ends with the look: reading CEL alone takes megabytes,
-//! half of which would stay for good, and there may be no other change for hours. And a text that is too
-//! much for a parser ends that process, and nothing that runs.
+//! Looks at the files in a process of its own, which ends with the look: some megabytes that reading takes
+//! would stay for good, and there may be no other change for hours. And a text that is too much for a
+//! parser ends that process, and nothing that runs.
 //!
 //! ```text
 //! lambent dev -- Request --> lambent read-manifests
@@ -12,14 +12,17 @@ use std::{
     io::{self, BufWriter, IsTerminal, Write, stdin, stdout},
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
+    time::Duration,
 };
 
 use lambent_api::FunctionKey;
 use lambent_compact::{Packed, Packer};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     process::Command,
+    time::timeout,
 };
 
 use crate::{
@@ -34,6 +37,8 @@ use crate::{
 pub const ARGUMENT: &str = "read-manifests";
 /// More of what a process that failed has written is not repeated.
 const MAX_WORDS: u64 = 4096;
+/// Reading takes longer only where a file hangs: ten thousand manifests take a tenth of it.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// What is to be looked at.
 #[derive(Debug, Serialize, Deserialize)]
@@ -90,7 +95,7 @@ pub(crate) struct Look {
     /// Functions that something is wrong with or that stood in a file that can't be read now.
     pub(crate) kept: BTreeSet<FunctionKey>,
     /// What has no effect here.
-    pub(crate) notices: Vec<String>,
+    pub(crate) notices: BTreeSet<String>,
     pub(crate) ground: Ground,
 }
 
@@ -110,15 +115,42 @@ impl Request {
     }
 }
 
+/// Why there is no look.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// One of the paths that were named can't be read.
+    #[error("{0}")]
+    Paths(String),
+    /// It is the process that failed, and no manifest.
+    #[error("{program} {ARGUMENT} failed: {words}")]
+    Process {
+        /// What was started.
+        program: String,
+        /// How it failed.
+        words: String,
+    },
+}
+
 /// Looks, by a process of this program.
 ///
 /// # Errors
 /// If one of the paths can't be read, or the process fails.
-pub(crate) async fn look(program: &Path, request: &Request) -> io::Result<(Look, Remembered)> {
+pub(crate) async fn look(program: &Path, request: &Request) -> Result<(Look, Remembered), Error> {
+    let failed = |words: String| Error::Process { program: program.display().to_string(), words };
+    let found = match timeout(LIMIT, found(program, request)).await {
+        Ok(found) => found.map_err(|error| failed(error.to_string()))?,
+        // Dropped, it is killed.
+        Err(_) => return Err(failed(format!("no end after {} s: does a file hang?", LIMIT.as_secs()))),
+    };
+    found.map_err(Error::Paths)
+}
+
+/// What the process has found, or why one of the paths can't be read.
+async fn found(program: &Path, request: &Request) -> io::Result<Result<(Look, Remembered), String>> {
     let mut command = Command::new(program);
     command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A terminal's Ctrl-C is ours; it ends by itself, soon, and also when nobody reads.
-    let mut process = command.process_group(0).kill_on_drop(true).spawn().map_err(failed(program))?;
+    let mut process = command.process_group(0).kill_on_drop(true).spawn()?;
     let (Some(mut stdin), Some(stdout), Some(stderr)) =
         (process.stdin.take(), process.stdout.take(), process.stderr.take())
     else {
@@ -132,17 +164,7 @@ pub(crate) async fn look(program: &Path, request: &Request) -> io::Result<(Look,
     let (found, words) = tokio::join!(collect(BufReader::new(stdout)), words(stderr));
     let found = found?;
     let status = process.wait().await?;
-    let no_end = || failed(program)(io::Error::other(format!("{status}; {}", words.trim())));
-    found.ok_or_else(no_end)
-}
-
-/// Where it can't even be started it is this program that is missing, and no manifest.
-fn failed(program: &Path) -> impl FnOnce(io::Error) -> io::Error {
-    move |error| {
-        let words =
-            format!("{} {ARGUMENT} failed, start lambent dev again if that stays so: {error}", program.display());
-        io::Error::other(words)
-    }
+    found.ok_or_else(|| io::Error::other(format!("{status}; {}", words.trim())))
 }
 
 /// The first of what it has to say; it must not be kept from saying the rest.
@@ -154,8 +176,8 @@ async fn words(mut stderr: impl AsyncRead + Unpin) -> String {
     String::from_utf8_lossy(&words).into_owned()
 }
 
-/// All that was found; nothing if the end is missing.
-async fn collect(from: impl tokio::io::AsyncBufRead + Unpin) -> io::Result<Option<(Look, Remembered)>> {
+/// All that was found, or why there is nothing; none if the end is missing.
+async fn collect(from: impl AsyncBufRead + Unpin) -> io::Result<Option<Result<(Look, Remembered), String>>> {
     let (mut look, mut known, mut packer) = (Look::default(), Vec::new(), Packer::default());
     let mut lines = from.lines();
     while let Some(line) = lines.next_line().await? {
@@ -164,14 +186,14 @@ async fn collect(from: impl tokio::io::AsyncBufRead + Unpin) -> io::Result<Optio
             Line::Problem(problem) => drop(look.problems.insert(problem)),
             Line::Kept(key) => drop(look.kept.insert(key)),
             Line::Watched(Named(path)) => drop(look.ground.watched.insert(path)),
-            Line::Notice(notice) => look.notices.push(notice),
+            Line::Notice(notice) => drop(look.notices.insert(notice)),
             Line::Known(origin) => known.push(origin),
             Line::End(partial) => {
                 look.ground.partial = partial;
                 let known = Packed::alone(&serde_json::to_string(&known)?);
-                return Ok(Some((look, Remembered(Some(known)))));
+                return Ok(Some(Ok((look, Remembered(Some(known))))));
             }
-            Line::Failed(words) => return Err(io::Error::other(words)),
+            Line::Failed(words) => return Ok(Some(Err(words))),
         }
     }
     Ok(None)
@@ -185,7 +207,9 @@ pub fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    match serde_json::from_reader(stdin().lock()).map_err(io::Error::from).and_then(answer) {
+    let mut to = BufWriter::new(stdout().lock());
+    let request = serde_json::from_reader(stdin().lock()).map_err(io::Error::from);
+    match request.and_then(|request| answer(request, &mut to)).and_then(|()| to.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -194,20 +218,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn answer(Request { paths, processes, known }: Request) -> io::Result<()> {
+fn answer(Request { paths, processes, known }: Request, to: &mut impl Write) -> io::Result<()> {
     let paths: Vec<PathBuf> = paths.into_iter().map(|Named(path)| path).collect();
     let mut known = known.into_iter().map(|Origin(file, functions)| (file, functions)).collect();
-    let mut to = BufWriter::new(stdout().lock());
+    let mut say = |line| {
+        serde_json::to_writer(&mut *to, &line)?;
+        to.write_all(b"\n")
+    };
     match files::look(&paths, processes, &mut known) {
-        Ok(wanted) => lines(wanted, known, |line| write(&mut to, &line))?,
-        Err(error) => write(&mut to, &Line::Failed(error.to_string()))?,
+        Ok(wanted) => lines(wanted, known, say),
+        Err(error) => say(Line::Failed(error.to_string())),
     }
-    to.flush()
-}
-
-fn write(to: &mut impl Write, line: &Line) -> io::Result<()> {
-    serde_json::to_writer(&mut *to, line)?;
-    to.write_all(b"\n")
 }
 
 fn lines(wanted: Wanted, known: Known, mut say: impl FnMut(Line) -> io::Result<()>) -> io::Result<()> {
@@ -245,11 +266,8 @@ mod tests {
     fn said(directory: &Path) -> String {
         let request = Request::new(&[directory.to_owned()], true, &Remembered::default());
         let request: Request = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
-        let mut known = Known::new();
-        let paths: Vec<PathBuf> = request.paths.into_iter().map(|Named(path)| path).collect();
-        let wanted = files::look(&paths, request.processes, &mut known).unwrap();
         let mut text = Vec::new();
-        lines(wanted, known, |line| write(&mut text, &line)).unwrap();
+        answer(request, &mut text).unwrap();
         String::from_utf8(text).unwrap()
     }
 
@@ -263,7 +281,7 @@ mod tests {
         fs::write(odd.join("f.yaml"), text).unwrap();
         fs::write(odd.join("broken.yaml"), "kind: Function\napiVersion: lambent.dev/v1alpha1\nspec: [").unwrap();
         let said = said(directory.path());
-        let (look, remembered) = collect(said.as_bytes()).await.unwrap().unwrap();
+        let (look, remembered) = collect(said.as_bytes()).await.unwrap().unwrap().unwrap();
         let (key, (asked, object)) = look.functions.first_key_value().unwrap();
         assert_eq!((key, asked.is_process), (&FunctionKey::new("default", "one"), true));
         assert_eq!(asked.place, format!("{}:3", odd.join("f.yaml").display()));
@@ -277,7 +295,15 @@ mod tests {
         let next = Request::new(&[], true, &remembered);
         let origin = next.known.iter().find(|Origin(file, _)| *file == odd.join("f.yaml")).unwrap();
         assert_eq!(*origin.1, [FunctionKey::new("default", "one")]);
-        assert!(look.notices[0].starts_with("port "), "{:?}", look.notices);
+        assert!(look.notices.first().unwrap().starts_with("port "), "{:?}", look.notices);
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_not_there_is_told_and_is_no_fault_of_the_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = said(&directory.path().join("none"));
+        let words = collect(said.as_bytes()).await.unwrap().unwrap().unwrap_err();
+        assert!(words.contains("none"), "{words}");
     }
 
     #[tokio::test]
@@ -286,7 +312,9 @@ mod tests {
         let said = said(directory.path());
         let cut = said.rsplit_once(r#"{"End""#).unwrap().0;
         assert!(collect(cut.as_bytes()).await.unwrap().is_none());
-        assert!(collect(said.as_bytes()).await.unwrap().is_some());
+        assert!(collect(said.as_bytes()).await.unwrap().unwrap().is_ok());
+        // As by another version of this program.
+        collect(&b"{\"Other\":1}\n"[..]).await.unwrap_err();
     }
 
     #[tokio::test]

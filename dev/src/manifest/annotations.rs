@@ -15,7 +15,7 @@ pub const WATCH: &str = "dev.lambent.dev/watch";
 pub const BUILD: &str = "dev.lambent.dev/build";
 
 /// Where the manifest is, `file:line`: `lambent dev` says so in the Functions that it serves.
-pub const PLACE: &str = "dev.lambent.dev/manifest";
+pub(crate) const PLACE: &str = "dev.lambent.dev/manifest";
 
 /// What a manifest says about development.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Annotations {
                 BUILD => annotations.build = Some(command()?),
                 WORKDIR => annotations.workdir = Some(value.clone()),
                 WATCH => annotations.watch = words()?,
-                // In a manifest that was read from there.
+                // Who saves what is shown of a Function has it in the manifest.
                 PLACE => {}
                 _ => return Err(fault(format!("not known; there are {COMMAND}, {WORKDIR}, {WATCH} and {BUILD}"))),
             }

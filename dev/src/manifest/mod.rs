@@ -18,7 +18,8 @@ use std::{
 
 use lambent_api::{Function, Settings};
 
-pub use annotations::{Annotations, BUILD, COMMAND, PLACE, WATCH, WORKDIR};
+pub(crate) use annotations::PLACE;
+pub use annotations::{Annotations, BUILD, COMMAND, WATCH, WORKDIR};
 use document::Document;
 use serde::{Deserialize, Serialize};
 

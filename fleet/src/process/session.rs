@@ -1,22 +1,22 @@
 //! A session of processes, found again by its number. A supervisor leads one, and all that it starts
 //! is in it, in whatever group, unless it leaves by itself.
 
-use std::{fs, path::Path};
+use std::{collections::HashSet, fs, path::Path};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Looks that are taken, as a process that forks may be a step ahead.
-const LOOKS: usize = 100;
-
 /// Kills every process of this session. Only Linux says who they are; elsewhere there is none.
 pub(super) fn kill_session(session: Pid) {
-    for _ in 0..LOOKS {
-        let running: Vec<Pid> = processes().filter(|pid| runs_in(*pid, session)).collect();
-        if running.is_empty() {
+    let mut killed = HashSet::new();
+    loop {
+        // What was killed forks no more, however long it takes to end: a look without a new one is the last.
+        let new: Vec<Pid> = processes().filter(|pid| !killed.contains(pid) && runs_in(*pid, session)).collect();
+        if new.is_empty() {
             return;
         }
-        for pid in running {
+        for pid in new {
             let _ = kill_process(pid, Signal::KILL);
+            killed.insert(pid);
         }
     }
 }
