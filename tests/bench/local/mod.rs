@@ -1,6 +1,6 @@
 //! Proxies side by side on loopback, in front of the same backend process: Lambent's gateway, nginx,
-//! Go's ReverseProxy, and the least that a proxy on hyper can be. The gateway is the very binary that runs in the cluster; what it would
-//! hear from an API server it hears from a stand-in.
+//! Go's ReverseProxy, and the least that a proxy on hyper can be. The gateway is the very binary that runs in
+//! the cluster; what it would hear from an API server it hears from a stand-in.
 
 pub mod backend;
 pub mod bare;

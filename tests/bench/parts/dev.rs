@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     local::{
-        Backend,
+        Lab,
         dev::{ByHand, Dev, blocking, call},
     },
     process, progress,
@@ -92,13 +92,17 @@ async fn through(dev: &Dev, number: usize) -> anyhow::Result<f64> {
     blocking(work).await
 }
 
+/// As the gateway's, which by itself is one of the peers here.
 async fn hop(plan: &Plan) -> Rows {
-    let backend = Backend::start(&plan.folder).await?;
-    let warm = json!({"concurrency": 100, "scale": {"min": 1, "max": 1}});
+    let mut lab = Lab::start(&plan.folder).await?;
+    lab.contestants.iter_mut().filter(|way| way.name == OURS).for_each(|way| way.name = "gateway");
+    let warm = json!({"concurrency": 1000, "maxBody": "1Gi", "scale": {"min": 1, "max": 1}});
     let dev = Dev::start(&plan.folder, 1, &warm).await?;
     dev.answers(0..1).await;
-    let columns = warm::measure(&[backend.contestant(), dev.contestant()], plan).await?;
-    let mut rows = warm::rows(&columns, &["direct", OURS])?;
+    lab.contestants.insert(1, dev.contestant());
+    let columns = warm::measure(&lab.contestants, plan).await?;
+    let names: Vec<&str> = lab.contestants.iter().map(|way| way.name).collect();
+    let mut rows = warm::rows(&columns, &names)?;
     rows.iter_mut().for_each(|row| row.metric.insert_str(0, "dev: "));
     Ok(rows)
 }
