@@ -77,4 +77,6 @@ dump() {
   agents get pods -o wide
   agents get events --sort-by=.lastTimestamp | tail -n 10
   agents logs daemonset/lambent-node --tail=60 || :
+  echo "--- kube-proxy"
+  tail -n 20 "$DIR/log/kube-proxy.log" || :
 }
