@@ -122,13 +122,8 @@ pub(crate) enum Error {
     #[error("{0}")]
     Paths(String),
     /// It is the process that failed, and no manifest.
-    #[error("{program} {ARGUMENT} failed: {words}")]
-    Process {
-        /// What was started.
-        program: String,
-        /// How it failed.
-        words: String,
-    },
+    #[error("lambent {ARGUMENT} failed: {0}")]
+    Process(String),
 }
 
 /// Looks, by a process of this program.
@@ -136,11 +131,10 @@ pub(crate) enum Error {
 /// # Errors
 /// If one of the paths can't be read, or the process fails.
 pub(crate) async fn look(program: &Path, request: &Request) -> Result<(Look, Remembered), Error> {
-    let failed = |words: String| Error::Process { program: program.display().to_string(), words };
     let found = match timeout(LIMIT, found(program, request)).await {
-        Ok(found) => found.map_err(|error| failed(error.to_string()))?,
+        Ok(found) => found.map_err(|error| Error::Process(error.to_string()))?,
         // Dropped, it is killed.
-        Err(_) => return Err(failed(format!("no end after {} s: does a file hang?", LIMIT.as_secs()))),
+        Err(_) => return Err(Error::Process(format!("no end after {} s: does a file hang?", LIMIT.as_secs()))),
     };
     found.map_err(Error::Paths)
 }
@@ -148,7 +142,7 @@ pub(crate) async fn look(program: &Path, request: &Request) -> Result<(Look, Rem
 /// What the process has found, or why one of the paths can't be read.
 async fn found(program: &Path, request: &Request) -> io::Result<Result<(Look, Remembered), String>> {
     let mut command = Command::new(program);
-    command.arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.arg0("lambent").arg(ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A terminal's Ctrl-C is ours; it ends by itself, soon, and also when nobody reads.
     let mut process = command.process_group(0).kill_on_drop(true).spawn()?;
     let (Some(mut stdin), Some(stdout), Some(stderr)) =
@@ -317,16 +311,31 @@ mod tests {
         collect(&b"{\"Other\":1}\n"[..]).await.unwrap_err();
     }
 
+    /// A program in place of ours.
+    fn script(directory: &Path, lines: &str) -> PathBuf {
+        let program = directory.join("program");
+        fs::write(&program, format!("#!/bin/sh\n{lines}\n")).unwrap();
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        program
+    }
+
+    // The clock goes on by itself whenever there is nothing else to do.
+    #[tokio::test(start_paused = true)]
+    async fn a_look_that_hangs_is_given_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = script(directory.path(), "exec sleep 1000");
+        let error = look(&program, &Request::new(&[], true, &Remembered::default())).await.unwrap_err();
+        assert!(error.to_string().ends_with("failed: no end after 120 s: does a file hang?"), "{error}");
+    }
+
     #[tokio::test]
     async fn a_program_that_fails_is_told_with_its_words() {
         let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("fails");
         let much = "for _ in 1 2 3 4 5 6 7 8; do head -c 30000 /dev/zero >&2; done";
-        fs::write(&program, format!("#!/bin/sh\necho too deep >&2\n{much}\nexit 3\n")).unwrap();
-        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let program = script(directory.path(), &format!("echo too deep >&2\n{much}\nexit 3"));
         let error = look(&program, &Request::new(&[], true, &Remembered::default())).await.unwrap_err().to_string();
         assert!(error.contains("exit status: 3") && error.contains("too deep"), "{error}");
         let error = look(Path::new("/no/lambent"), &Request::new(&[], true, &Remembered::default())).await.unwrap_err();
-        assert!(error.to_string().starts_with("/no/lambent read-manifests failed"), "{error}");
+        assert!(error.to_string().starts_with("lambent read-manifests failed: No such file"), "{error}");
     }
 }

@@ -1,6 +1,10 @@
 //! `lambent dev`.
 
-use std::{hint::black_box, time::Duration};
+use std::{
+    hint::black_box,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context;
 use lambent_dev::{Config, EngineChoice, screen::Screen, state_dir};
@@ -34,12 +38,19 @@ pub async fn run(args: DevArgs) -> anyhow::Result<()> {
         },
         state: state_dir::bases(state_dir.as_deref()),
         drain: drain_seconds,
-        program: std::env::current_exe().context("finding this program's own file")?,
+        program: this_program().context("finding this program's own file")?,
     };
     let shutdown = CancellationToken::new();
     tokio::spawn(follow_signals(Signals::new()?, shutdown.clone()));
     tokio::spawn(give_back_memory());
     Ok(lambent_dev::run(config, screen, shutdown).await?)
+}
+
+/// For parts of it in processes of their own. It may be installed or built anew while it runs all day, and its
+/// parts must understand each other: Linux starts what runs, whatever has become of its file.
+fn this_program() -> std::io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() { Ok(running.to_owned()) } else { std::env::current_exe() }
 }
 
 /// The allocator gives pages that have come free back to the system a second later, and only while it hands out others:

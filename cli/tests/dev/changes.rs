@@ -62,6 +62,19 @@ fn the_directory_of_manifests_may_be_replaced() {
 }
 
 #[test]
+fn a_program_that_is_replaced_while_it_runs_goes_on_with_its_own_parts() {
+    let mut files = Files::new();
+    let program = files.path("lambent");
+    fs::copy(&files.program, &program).unwrap();
+    files.program.clone_from(&program);
+    let dev = files.dev();
+    fs::remove_file(&program).unwrap();
+    fs::write(&program, "another version").unwrap();
+    dev.files.write("f.yaml", &python("hello", ""));
+    assert!(dev.ok("/fn/shop/hello").starts_with("one "));
+}
+
+#[test]
 fn an_engine_is_looked_for_when_the_first_image_comes() {
     let mut files = Files::new();
     let programs = tempfile::tempdir().unwrap();

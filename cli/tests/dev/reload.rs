@@ -134,6 +134,9 @@ fn what_only_a_cluster_enforces_is_said_once_and_by_name() {
         assert_eq!(output.matches(&said).count(), 1, "{field}: {output}");
         assert!(output.contains(&format!("{said}{functions}\n")), "{field}: {output}");
     }
+    // A Function that comes later is named too.
+    dev.files.write("later.yaml", &python("later", "  livenessProbe: {httpGet: {path: /}}\n"));
+    dev.line("livenessProbe is for a cluster and has no effect here: shop/later");
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub(crate) struct Files {
     pub(crate) functions: tempfile::TempDir,
     pub(crate) state: tempfile::TempDir,
     pub(crate) variables: Vec<(&'static str, PathBuf)>,
+    /// Which `lambent` is run.
+    pub(crate) program: PathBuf,
     /// Its state is to be where it is without being told.
     pub(crate) without_state_dir: bool,
 }
@@ -89,7 +91,8 @@ pub(crate) struct Files {
 impl Files {
     pub(crate) fn new() -> Self {
         let (functions, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let files = Self { served: None, functions, state, variables: Vec::new(), without_state_dir: false };
+        let program = env!("CARGO_BIN_EXE_lambent").into();
+        let files = Self { served: None, functions, state, variables: Vec::new(), program, without_state_dir: false };
         files.write("main.py", PYTHON);
         files
     }
@@ -153,7 +156,7 @@ impl Files {
     }
 
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lambent"));
+        let mut command = Command::new(&self.program);
         command.arg("dev");
         command.arg(self.served.as_deref().unwrap_or(self.functions.path()));
         command.stdin(Stdio::null());

@@ -92,7 +92,7 @@ impl Supervisors {
         let (ours, theirs) = Pair::pair()?;
         ours.set_nonblocking(true)?;
         let mut command = Command::new(&self.program);
-        command.arg(supervise::ARGUMENT);
+        command.arg0("lambent").arg(supervise::ARGUMENT);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
         // The command holds the other end of the connection until it is dropped.
         let process = command.spawn()?;
