@@ -60,9 +60,10 @@ fn no_call_fails_while_files_and_manifests_change() {
 #[test]
 fn a_process_that_hangs_is_replaced_and_the_next_call_is_served() {
     let files = Files::new();
+    // The signal may come to another thread first, and this one go on for a moment.
     let hanging = PYTHON.replace(
         "        if \"die\"",
-        "        if \"hang\" in query: os.kill(os.getpid(), signal.SIGSTOP)\n        if \"die\"",
+        "        if \"hang\" in query: os.kill(os.getpid(), signal.SIGSTOP); time.sleep(1000)\n        if \"die\"",
     );
     files.write("main.py", &hanging);
     files.write("f.yaml", &python("hello", "  timeout: 300ms\n  scale: {max: 1}\n  queue: {timeout: 60s}\n"));
@@ -135,7 +136,7 @@ fn what_only_a_cluster_enforces_is_said_once_and_by_name() {
         assert!(output.contains(&format!("{said}{functions}\n")), "{field}: {output}");
     }
     // A Function that comes later is named too.
-    dev.files.write("later.yaml", &python("later", "  livenessProbe: {httpGet: {path: /}}\n"));
+    dev.files.write("later.yaml", &python("later", "  livenessProbe: {httpGet: {path: /, port: 8080}}\n"));
     dev.line("livenessProbe is for a cluster and has no effect here: shop/later");
 }
 
