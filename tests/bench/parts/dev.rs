@@ -41,7 +41,6 @@ const BEGUN_WITHIN: Duration = Duration::from_secs(4);
 /// Measures.
 pub async fn run(plan: Plan) -> Rows {
     let mut rows = cold(&plan).await?;
-    rows.extend(hop(&plan).await?);
     rows.extend(crowd(&plan).await?);
     rows.extend(memory(&plan).await?);
     Ok(rows)
@@ -92,15 +91,15 @@ async fn through(dev: &Dev, number: usize) -> anyhow::Result<f64> {
     blocking(work).await
 }
 
-/// As the gateway's, which by itself is one of the peers here.
-async fn hop(plan: &Plan) -> Rows {
+/// Measures a warm request as through the gateway, which by itself is one of the peers here.
+pub async fn hop(plan: Plan) -> Rows {
     let mut lab = Lab::start(&plan.folder).await?;
     lab.contestants.iter_mut().filter(|way| way.name == OURS).for_each(|way| way.name = "gateway");
     let warm = json!({"concurrency": 1000, "maxBody": "1Gi", "scale": {"min": 1, "max": 1}});
     let dev = Dev::start(&plan.folder, 1, &warm).await?;
     dev.answers(0..1).await;
     lab.contestants.insert(1, dev.contestant());
-    let columns = warm::measure(&lab.contestants, plan).await?;
+    let columns = warm::measure(&lab.contestants, &plan).await?;
     let names: Vec<&str> = lab.contestants.iter().map(|way| way.name).collect();
     let mut rows = warm::rows(&columns, &names)?;
     rows.iter_mut().for_each(|row| row.metric.insert_str(0, "dev: "));
