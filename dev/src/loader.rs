@@ -114,11 +114,11 @@ impl Loader {
             let _ = timeout(AT_MOST, settled).await;
             let before = self.told.clone();
             let look = self.look().await;
-            let seen = look.as_ref().map_or(Seen::Nothing, |look| match look.ground.partial {
-                false => Seen::All,
-                true => Seen::Part { as_before: look.problems == before },
+            let extent = look.as_ref().map_or(Extent::Nothing, |look| match look.ground.partial {
+                false => Extent::All,
+                true => Extent::Part { as_before: look.problems == before },
             });
-            *pause = pause_after(*pause, changed, seen);
+            *pause = pause_after(*pause, changed, extent);
             let failed_before = std::mem::replace(&mut self.failed, look.is_err());
             match look {
                 Ok(look) => return look,
@@ -173,7 +173,7 @@ impl Loader {
 
 /// How much of the files a look has seen.
 #[derive(Clone, Copy)]
-enum Seen {
+enum Extent {
     All,
     /// Not all of it, and whether the same was wrong the last time.
     Part {
@@ -183,12 +183,12 @@ enum Seen {
 }
 
 /// Until the next look, if no change is told of; `before` that, it was this.
-fn pause_after(before: Duration, changed: bool, seen: Seen) -> Duration {
-    match seen {
-        Seen::All => NEVER,
-        Seen::Part { as_before: false } => AGAIN,
-        Seen::Part { .. } | Seen::Nothing if changed => AGAIN,
-        Seen::Part { .. } | Seen::Nothing => before.saturating_mul(2).clamp(AGAIN, AGAIN_AT_MOST),
+fn pause_after(before: Duration, changed: bool, extent: Extent) -> Duration {
+    match extent {
+        Extent::All => NEVER,
+        Extent::Part { as_before: false } => AGAIN,
+        Extent::Part { .. } | Extent::Nothing if changed => AGAIN,
+        Extent::Part { .. } | Extent::Nothing => before.saturating_mul(2).clamp(AGAIN, AGAIN_AT_MOST),
     }
 }
 
@@ -248,17 +248,17 @@ mod tests {
 
     #[test]
     fn what_can_not_be_read_is_read_again_later_and_later_until_something_changes() {
-        let mut pause = pause_after(NEVER, true, Seen::Nothing);
+        let mut pause = pause_after(NEVER, true, Extent::Nothing);
         assert_eq!(pause, AGAIN);
         for _ in 0..20 {
-            let next = pause_after(pause, false, Seen::Part { as_before: true });
+            let next = pause_after(pause, false, Extent::Part { as_before: true });
             assert!(next > pause || next == AGAIN_AT_MOST, "{next:?}");
-            assert_eq!(next, pause_after(pause, false, Seen::Nothing));
+            assert_eq!(next, pause_after(pause, false, Extent::Nothing));
             pause = next;
         }
         assert_eq!(pause, AGAIN_AT_MOST);
-        assert_eq!(pause_after(pause, true, Seen::Part { as_before: true }), AGAIN);
-        assert_eq!(pause_after(pause, false, Seen::Part { as_before: false }), AGAIN);
-        assert_eq!(pause_after(pause, false, Seen::All), NEVER);
+        assert_eq!(pause_after(pause, true, Extent::Part { as_before: true }), AGAIN);
+        assert_eq!(pause_after(pause, false, Extent::Part { as_before: false }), AGAIN);
+        assert_eq!(pause_after(pause, false, Extent::All), NEVER);
     }
 }
